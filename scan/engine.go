@@ -1,0 +1,161 @@
+package scan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	psa "k8s.io/pod-security-admission/api"
+)
+
+// Engine judges pods. It holds no state of a run and may be used by many
+// goroutines at once.
+type Engine struct {
+	level    psa.Level
+	version  psa.Version
+	controls []control
+	paths    []escapePath
+}
+
+// Facts are what a pod's verdict depends on beyond its own spec.
+type Facts struct {
+	// RuntimeHandlers gives for each RuntimeClass its handler, the runtime's name
+	// on the node. RuntimeHandlersKnown is false where they could not be read.
+	RuntimeHandlers      map[string]string
+	RuntimeHandlersKnown bool
+}
+
+// Judgement is what the rules say of one pod. The findings have no workload yet.
+type Judgement struct {
+	Findings []Finding
+	// Allowed tells whether the Pod Security Standards allow the pod; Controls are
+	// the IDs of those that refuse.
+	Allowed  bool
+	Controls []string
+	// Paths are the IDs of the open escape paths, Severity the worst of them.
+	Paths    []string
+	Severity Severity
+}
+
+// NewEngine prepares the controls of a level (baseline or restricted) at a version
+// of the Pod Security Standards. A version beyond the newest known means the
+// newest.
+func NewEngine(level psa.Level, version psa.Version) (*Engine, error) {
+	if level != psa.LevelBaseline && level != psa.LevelRestricted {
+		return nil, fmt.Errorf("level %q: want baseline or restricted", level)
+	}
+	controls, err := controlsFor(level, version)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{level: level, version: version, controls: controls, paths: escapeTable()}, nil
+}
+
+// Level is the level of the Pod Security Standards that the engine judges by.
+func (e *Engine) Level() psa.Level { return e.level }
+
+// Version is the version of the Pod Security Standards that the engine judges by.
+func (e *Engine) Version() psa.Version { return e.version }
+
+// Judge asks every rule about the pod. The pod is not changed.
+func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {
+	j := &Judgement{Allowed: true}
+	d := newDraft(pod)
+	e.judgeControls(d, j)
+	e.judgePaths(d, facts, j)
+	return j
+}
+
+// judgeControls finds what each control refuses and by which fields. The draft is
+// as before when it returns.
+func (e *Engine) judgeControls(d *draft, j *Judgement) {
+	var repairs []repair
+	for i := range e.controls {
+		c := &e.controls[i]
+		result := c.check(&d.meta, &d.spec)
+		if result.Allowed {
+			continue
+		}
+		j.Allowed = false
+		j.Controls = append(j.Controls, c.ID)
+		needed := toBlame(c.repairs(d), func() bool { return c.check(&d.meta, &d.spec).Allowed })
+		if needed == nil {
+			// The check refuses for a reason that no repair reaches: its own words say
+			// more than a wrong field would.
+			j.Findings = append(j.Findings, c.finding(nil, result.ForbiddenDetail))
+			continue
+		}
+		for k := range needed {
+			j.Findings = append(j.Findings, c.finding(&needed[k], result.ForbiddenReason))
+		}
+		undoAll(needed)
+		repairs = append(repairs, needed...)
+	}
+	if len(repairs) > 0 {
+		e.provePod(d, repairs, j)
+	}
+}
+
+// provePod judges the pod with all its repairs at once, and takes back the fixes
+// of every control that then still refuses.
+func (e *Engine) provePod(d *draft, repairs []repair, j *Judgement) {
+	for i := range repairs {
+		repairs[i].do()
+	}
+	for i := range e.controls {
+		c := &e.controls[i]
+		if c.check(&d.meta, &d.spec).Allowed {
+			continue
+		}
+		for k := range j.Findings {
+			if j.Findings[k].Rule == c.ID {
+				j.Findings[k].Fix = nil
+			}
+		}
+	}
+	undoAll(repairs)
+}
+
+// finding makes the finding of a control that r would satisfy; detail is the
+// check's own words.
+func (c *control) finding(r *repair, detail string) Finding {
+	f := Finding{
+		Rule: c.ID, Category: CategoryPSS, Title: c.Title, Level: c.Level, Severity: c.Severity,
+		Field: "spec", Now: jsonText(nil), Message: detail,
+	}
+	if r != nil {
+		r.describe(&f)
+	}
+	return f
+}
+
+// describe writes where and what the repair is.
+func (r *repair) describe(f *Finding) {
+	f.Field, f.Item, f.Now, f.Related = r.field, r.item, r.now, r.related
+	fix := r.fix
+	f.Fix = &fix
+	if r.why != "" {
+		f.Message += ": " + r.why
+	}
+	if r.container != nil {
+		r.container.describe(f)
+	}
+}
+
+func (c *containerRef) describe(f *Finding) {
+	f.Container, f.ContainerKind, f.Image = c.Name, c.kind, c.Image
+}
+
+// Rules lists the record of every rule, sorted by ID.
+func Rules() []Rule {
+	var rules []Rule
+	for _, c := range controlTable() {
+		rules = append(rules, c.Rule)
+	}
+	for _, p := range escapeTable() {
+		rules = append(rules, p.Rule)
+	}
+	rules = append(rules, exceptionRules()...)
+	slices.SortFunc(rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
+	return rules
+}

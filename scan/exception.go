@@ -1,0 +1,155 @@
+package scan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Exception excuses findings, precisely: every field that is set must match. In
+// Namespace, Workload, Container and Image "*" stands for any run of characters.
+type Exception struct {
+	Rule string
+	// Workload is NAME or KIND/NAME.
+	Namespace, Workload, Container, Image string
+	Reason                                string
+	// Expires is the first moment at which the exception is no longer valid; zero
+	// means never.
+	Expires time.Time
+	// File and Line are where the exception stands.
+	File string
+	Line int
+}
+
+// Matches reports whether the exception speaks of the finding. It does not look
+// at the date.
+func (x *Exception) Matches(f *Finding) bool {
+	workload := f.Workload.Name
+	if strings.Contains(x.Workload, "/") {
+		workload = f.Workload.Kind + "/" + f.Workload.Name
+	}
+	return x.Rule == f.Rule &&
+		wildcard(x.Namespace, f.Workload.Namespace) &&
+		wildcard(x.Workload, workload) &&
+		wildcard(x.Container, f.Container) &&
+		wildcard(x.Image, f.Image)
+}
+
+// wildcard matches s against a pattern with "*"; an empty pattern matches all.
+func wildcard(pattern, s string) bool {
+	if pattern == "" {
+		return true
+	}
+	first, rest, more := strings.Cut(pattern, "*")
+	if !more {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, first) {
+		return false
+	}
+	s = s[len(first):]
+	for {
+		part, after, more := strings.Cut(rest, "*")
+		if !more {
+			return strings.HasSuffix(s, rest)
+		}
+		i := strings.Index(s, part)
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(part):], after
+	}
+}
+
+// String describes the exception by what it names.
+func (x *Exception) String() string {
+	var b strings.Builder
+	b.WriteString("rule " + x.Rule)
+	for _, part := range []struct{ name, value string }{
+		{"namespace", x.Namespace}, {"workload", x.Workload}, {"container", x.Container}, {"image", x.Image},
+	} {
+		if part.value != "" {
+			b.WriteString(", " + part.name + " " + part.value)
+		}
+	}
+	return b.String()
+}
+
+// Except is the stage that marks what exceptions cover. Before the end it reports
+// the exceptions that have expired by now, and those that matched nothing.
+func Except(exceptions []Exception, now time.Time, next Handler) Handler {
+	return &except{exceptions: exceptions, now: now, used: make([]int, len(exceptions)), next: next}
+}
+
+type except struct {
+	exceptions []Exception
+	now        time.Time
+	used       []int
+	next       Handler
+}
+
+func (s *except) Handle(e Event) error {
+	switch {
+	case e.Finding != nil:
+		e.Finding = s.mark(e.Finding)
+	case e.End != nil:
+		if err := s.report(e.End); err != nil {
+			return err
+		}
+	}
+	return s.next.Handle(e)
+}
+
+func (s *except) mark(f *Finding) *Finding {
+	for i := range s.exceptions {
+		x := &s.exceptions[i]
+		if !x.Matches(f) {
+			continue
+		}
+		s.used[i]++
+		if x.expired(s.now) || f.Excepted != nil {
+			continue
+		}
+		marked := *f
+		marked.Excepted = &Excepted{Reason: x.Reason}
+		if !x.Expires.IsZero() {
+			marked.Excepted.Expires = x.Expires.Format(time.DateOnly)
+		}
+		f = &marked
+	}
+	return f
+}
+
+func (x *Exception) expired(now time.Time) bool {
+	return !x.Expires.IsZero() && !now.Before(x.Expires)
+}
+
+func (s *except) report(end *End) error {
+	for i := range s.exceptions {
+		x := &s.exceptions[i]
+		f := Finding{
+			Category: CategoryException, Field: fmt.Sprintf("exceptions[%d]", i), Now: jsonText(x.String()),
+			Workload: Workload{Kind: "Exception", Name: x.String()},
+			Location: &Location{File: x.File, Line: max(x.Line, 1), Column: 1},
+		}
+		switch {
+		case x.expired(s.now):
+			f.Rule, f.Severity = ruleExceptionExpired, SeverityMedium
+			f.Message = fmt.Sprintf("the exception expired on %s and covers nothing any more; it matches %d findings", x.Expires.Format(time.DateOnly), s.used[i])
+		case s.used[i] == 0 && !end.Incomplete:
+			f.Rule, f.Severity = ruleExceptionUnused, SeverityLow
+			f.Message = "the exception matched nothing"
+		default:
+			continue
+		}
+		for _, r := range exceptionRules() {
+			if r.ID == f.Rule {
+				f.Title = r.Title
+			}
+		}
+		if err := s.next.Handle(Event{Finding: &f}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

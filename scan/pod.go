@@ -1,0 +1,216 @@
+package scan
+
+import (
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Pod is what rules judge: a pod, or the pod that a template makes, with the API
+// server's defaults applied.
+type Pod struct {
+	Meta *metav1.ObjectMeta
+	Spec *corev1.PodSpec
+}
+
+// containerRef is one container of a pod and where it stands.
+type containerRef struct {
+	*corev1.Container
+	kind  ContainerKind
+	index int
+}
+
+// path is the field path of the container.
+func (c *containerRef) path() string {
+	list := "spec.containers["
+	switch c.kind {
+	case KindInit, KindSidecar:
+		list = "spec.initContainers["
+	case KindEphemeral:
+		list = "spec.ephemeralContainers["
+	case KindContainer:
+	}
+	return list + strconv.Itoa(c.index) + "]"
+}
+
+// privileged reports whether the container asks for all of the host's rights.
+func (c *containerRef) privileged() bool {
+	p := c.SecurityContext.Privileged
+	return p != nil && *p
+}
+
+// defaultCapability reports whether containerd gives the capability to a container
+// that asks for nothing. CRI-O leaves out AUDIT_WRITE, MKNOD, NET_RAW and
+// SYS_CHROOT; the larger set is assumed, as the spec does not name the runtime.
+func defaultCapability(name string) bool {
+	switch name {
+	case "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
+		"NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT":
+		return true
+	}
+	return false
+}
+
+// holds reports whether the container's processes can hold the capability. Names
+// are compared as the runtimes do: in any case, with or without "CAP_".
+func (c *containerRef) holds(name string) bool {
+	if c.privileged() {
+		return true
+	}
+	has := defaultCapability(name)
+	caps := c.SecurityContext.Capabilities
+	// The runtimes handle ALL in either list first, then single names: what is
+	// added by name survives "drop: [ALL]", what is dropped by name does not
+	// survive "add: [ALL]".
+	if indexCapability(caps.Add, "ALL") >= 0 {
+		has = true
+	}
+	if indexCapability(caps.Drop, "ALL") >= 0 {
+		has = false
+	}
+	if indexCapability(caps.Add, name) >= 0 {
+		has = true
+	}
+	if indexCapability(caps.Drop, name) >= 0 {
+		has = false
+	}
+	return has
+}
+
+// addedAt is the index in capabilities.add that gives the capability, by its name
+// or as ALL, or -1.
+func (c *containerRef) addedAt(name string) int {
+	if i := indexCapability(c.SecurityContext.Capabilities.Add, name); i >= 0 {
+		return i
+	}
+	return indexCapability(c.SecurityContext.Capabilities.Add, "ALL")
+}
+
+func indexCapability(list []corev1.Capability, name string) int {
+	for i, c := range list {
+		s := string(c)
+		if len(s) > 4 && strings.EqualFold(s[:4], "CAP_") {
+			s = s[4:]
+		}
+		if strings.EqualFold(s, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// draft is a working copy of a pod that repairs change and take back. Every
+// container and the pod have a security context, every container a capabilities
+// struct, so that a repair is one assignment to a leaf; the checks treat an empty
+// struct as an absent one.
+type draft struct {
+	meta       metav1.ObjectMeta
+	spec       corev1.PodSpec
+	podContext corev1.PodSecurityContext
+	contexts   []corev1.SecurityContext
+	caps       []corev1.Capabilities
+	containers []containerRef
+}
+
+// newDraft copies of pod what repairs may change. What lies behind pointers below
+// the security contexts is shared with pod: repairs replace it, never write to it.
+func newDraft(pod Pod) *draft {
+	d := &draft{meta: *pod.Meta, spec: *pod.Spec}
+	if pod.Spec.SecurityContext != nil {
+		d.podContext = *pod.Spec.SecurityContext
+	}
+	d.spec.SecurityContext = &d.podContext
+	d.spec.Volumes = append([]corev1.Volume(nil), pod.Spec.Volumes...)
+	d.spec.InitContainers = append([]corev1.Container(nil), pod.Spec.InitContainers...)
+	d.spec.Containers = append([]corev1.Container(nil), pod.Spec.Containers...)
+	d.spec.EphemeralContainers = append([]corev1.EphemeralContainer(nil), pod.Spec.EphemeralContainers...)
+
+	n := len(d.spec.InitContainers) + len(d.spec.Containers) + len(d.spec.EphemeralContainers)
+	d.contexts = make([]corev1.SecurityContext, 0, n)
+	d.caps = make([]corev1.Capabilities, 0, n)
+	d.containers = make([]containerRef, 0, n)
+	for i := range d.spec.InitContainers {
+		kind := KindInit
+		c := &d.spec.InitContainers[i]
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			kind = KindSidecar
+		}
+		d.add(c, kind, i)
+	}
+	for i := range d.spec.Containers {
+		d.add(&d.spec.Containers[i], KindContainer, i)
+	}
+	for i := range d.spec.EphemeralContainers {
+		d.add((*corev1.Container)(&d.spec.EphemeralContainers[i].EphemeralContainerCommon), KindEphemeral, i)
+	}
+	return d
+}
+
+func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
+	sc, caps := corev1.SecurityContext{}, corev1.Capabilities{}
+	if c.SecurityContext != nil {
+		sc = *c.SecurityContext
+		if sc.Capabilities != nil {
+			caps = *sc.Capabilities
+		}
+	}
+	d.caps = append(d.caps, caps)
+	sc.Capabilities = &d.caps[len(d.caps)-1]
+	d.contexts = append(d.contexts, sc)
+	c.SecurityContext = &d.contexts[len(d.contexts)-1]
+	d.containers = append(d.containers, containerRef{Container: c, kind: kind, index: index})
+}
+
+// inUserNamespace reports whether the pod's users are not the host's.
+func (d *draft) inUserNamespace() bool { return d.spec.HostUsers != nil && !*d.spec.HostUsers }
+
+// uid is the UID that the container's first process starts with, as far as the
+// spec says; ok is false where the image decides.
+func (d *draft) uid(c *containerRef) (uid int64, ok bool) {
+	if u := c.SecurityContext.RunAsUser; u != nil {
+		return *u, true
+	}
+	if u := d.podContext.RunAsUser; u != nil {
+		return *u, true
+	}
+	return 0, false
+}
+
+// edit is a change to a draft that can be taken back.
+type edit struct{ do, undo func() }
+
+// assign changes one leaf.
+func assign[T any](leaf *T, value T) edit {
+	before := *leaf
+	return edit{do: func() { *leaf = value }, undo: func() { *leaf = before }}
+}
+
+// cuts removes elements of one list, each by an edit of its own.
+type cuts[T any] struct {
+	leaf   *[]T
+	before []T
+	gone   []bool
+}
+
+func newCuts[T any](leaf *[]T) *cuts[T] {
+	return &cuts[T]{leaf: leaf, before: *leaf, gone: make([]bool, len(*leaf))}
+}
+
+// without is the edit that removes element i.
+func (c *cuts[T]) without(i int) edit {
+	set := func(gone bool) func() {
+		return func() {
+			c.gone[i] = gone
+			kept := make([]T, 0, len(c.before))
+			for j, v := range c.before {
+				if !c.gone[j] {
+					kept = append(kept, v)
+				}
+			}
+			*c.leaf = kept
+		}
+	}
+	return edit{do: set(true), undo: set(false)}
+}

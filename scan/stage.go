@@ -1,0 +1,79 @@
+package scan
+
+// NewOnly is the stage that leaves out what a baseline already had: findings
+// whose fingerprint is in known. Each fingerprint takes out as many findings as it
+// was counted, so a second one of a kind still shows.
+func NewOnly(known map[string]int, next Handler) Handler {
+	left := make(map[string]int, len(known))
+	for k, n := range known {
+		left[k] = n
+	}
+	dropped := 0
+	return HandlerFunc(func(e Event) error {
+		switch {
+		case e.Finding != nil && left[e.Finding.Fingerprint()] > 0:
+			left[e.Finding.Fingerprint()]--
+			dropped++
+			return nil
+		case e.End != nil:
+			end := *e.End
+			end.Known += dropped
+			e.End = &end
+		}
+		return next.Handle(e)
+	})
+}
+
+// Tally is the stage that counts: it fills the counts of End by what passed, so
+// that every format and the exit code say the same. It also keeps the End.
+type Tally struct {
+	next     Handler
+	findings map[Severity]int
+	verdicts map[Verdict]int
+	excepted int
+	failures int
+	end      *End
+}
+
+// NewTally counts in front of next.
+func NewTally(next Handler) *Tally {
+	return &Tally{next: next, findings: map[Severity]int{}, verdicts: map[Verdict]int{}}
+}
+
+// Handle counts the event and passes it on.
+func (t *Tally) Handle(e Event) error {
+	switch {
+	case e.Finding != nil && e.Finding.Excepted != nil:
+		t.excepted++
+	case e.Finding != nil:
+		t.findings[e.Finding.Severity]++
+	case e.Verdict != nil:
+		t.verdicts[e.Verdict.Verdict]++
+	case e.Failure != nil:
+		t.failures++
+	case e.End != nil:
+		end := *e.End
+		end.Findings, end.Verdicts = t.findings, t.verdicts
+		end.Excepted, end.Failures = t.excepted, t.failures
+		end.Workloads = 0
+		for _, n := range t.verdicts {
+			end.Workloads += n
+		}
+		end.Incomplete = end.Incomplete || t.failures > 0 || end.Interrupted
+		t.end, e.End = &end, &end
+	}
+	return t.next.Handle(e)
+}
+
+// End is the End that passed, nil before.
+func (t *Tally) End() *End { return t.end }
+
+// Gate tells whether any finding that counts is as bad as gate.
+func (end *End) Gate(gate Severity) bool {
+	for sev, n := range end.Findings {
+		if n > 0 && sev.AtLeast(gate) {
+			return true
+		}
+	}
+	return false
+}
