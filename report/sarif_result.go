@@ -1,0 +1,202 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/owenrumney/go-sarif/v2/sarif"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// srcRoot is the base that GitHub reads relative URIs against: the repository.
+const srcRoot = "%SRCROOT%"
+
+// maxValue is how many characters of a field's value a result repeats.
+const maxValue = 200
+
+// resultJSON is a result with suppressions of our own, which hide those of the
+// embedded result: the library writes null for what a suppression does not have,
+// and the schema has no null.
+type resultJSON struct {
+	*sarif.Result
+	Suppressions []suppressionJSON `json:"suppressions,omitempty"`
+}
+
+type suppressionJSON struct {
+	Kind          string `json:"kind"`
+	Status        string `json:"status"`
+	Justification string `json:"justification"`
+}
+
+// encodeResults writes each finding as JSON, in the order given.
+func encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessage, error) {
+	results := make([]json.RawMessage, 0, len(findings))
+	seen := make(map[string]int, len(findings))
+	var buf bytes.Buffer
+	enc := newEncoder(&buf)
+	for _, f := range findings {
+		print := f.Fingerprint()
+		seen[print]++
+		r := result(f, rules.index[f.Rule], fmt.Sprintf("%s:%d", print, seen[print]))
+		buf.Reset()
+		if err := enc.encode(r); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Rule, err)
+		}
+		results = append(results, bytes.Clone(bytes.TrimSpace(buf.Bytes())))
+	}
+	return results, nil
+}
+
+// result is one finding. The fingerprint's number tells apart findings that are
+// the same but for the pods that have them.
+func result(f *scan.Finding, rule int, fingerprint string) resultJSON {
+	r := sarif.NewRuleResult(validUTF8(f.Rule)).
+		WithRuleIndex(rule).
+		WithKind("fail").
+		WithLevel(level(f.Severity)).
+		WithMessage(sarif.NewTextMessage(resultText(f))).
+		WithPartialFingerPrints(map[string]any{"primaryLocationLineHash": fingerprint})
+	at := sarif.NewLocationWithPhysicalLocation(physical(resultLocation(f)))
+	if l := logical(f); l != nil {
+		at.LogicalLocations = []*sarif.LogicalLocation{l}
+	}
+	r.AddLocation(at)
+	r.Properties = resultProperties(f)
+	out := resultJSON{Result: r}
+	if f.Excepted != nil {
+		out.Suppressions = []suppressionJSON{{
+			Kind: "external", Status: "accepted", Justification: limitRunes(Clean(f.Excepted.Reason), maxText),
+		}}
+	}
+	return out
+}
+
+// resultText is what the annotation in a pull request says: what is wrong, where
+// in the workload, and which value would pass.
+func resultText(f *scan.Finding) string {
+	text := Clean(f.Message)
+	if text == "" {
+		text = Clean(f.Title)
+	}
+	text = strings.TrimRight(limitRunes(text, maxText), ".") + "."
+	if f.Workload != (scan.Workload{}) {
+		text += " " + Clean(f.Workload.String())
+		if f.Container != "" {
+			text += ", container " + Clean(f.Container)
+		}
+	}
+	if f.Field != "" {
+		text += ": " + Clean(f.Field) + " is " + limitRunes(value(f.Now), maxValue)
+		switch {
+		case f.Fix == nil:
+		case f.Fix.Op == scan.FixRemove:
+			text += "; remove it"
+		default:
+			text += "; set it to " + limitRunes(value(f.Fix.Value), maxValue)
+		}
+		text += "."
+	}
+	for _, mark := range marks(f) {
+		text += " (" + mark.text + ")"
+	}
+	return unlinked(text)
+}
+
+// unlinked keeps names from making links of the text: SARIF reads [text](target)
+// in plain messages too.
+func unlinked(text string) string { return strings.ReplaceAll(text, "](", "] (") }
+
+func resultProperties(f *scan.Finding) sarif.Properties {
+	p := sarif.Properties{"severity": string(f.Severity), "category": string(f.Category)}
+	for key, text := range map[string]string{
+		"namespace":     f.Workload.Namespace,
+		"kind":          f.Workload.Kind,
+		"workload":      f.Workload.Name,
+		"container":     f.Container,
+		"containerKind": string(f.ContainerKind),
+		"image":         f.Image,
+		"field":         f.Field,
+	} {
+		if text != "" {
+			p[key] = limitRunes(Clean(text), maxText)
+		}
+	}
+	return p
+}
+
+// resultLocation is the line to edit. A finding without one gets a place that
+// stays the same from run to run, because without a file and a line GitHub
+// refuses the whole report.
+func resultLocation(f *scan.Finding) *scan.Location {
+	if f.Location != nil && f.Location.File != "" {
+		return f.Location
+	}
+	w := f.Workload
+	if w == (scan.Workload{}) {
+		return &scan.Location{File: "cluster/exceptions.yaml", Line: 1, Column: 1}
+	}
+	path := "cluster/" + segment(w.Namespace) + "/" + segment(w.Kind) + "/" + segment(w.Name) + ".yaml"
+	return &scan.Location{File: path, Line: 1, Column: 1}
+}
+
+// segment is a name that is one part of a path and stays one.
+func segment(name string) string {
+	name = strings.ReplaceAll(name, "/", "_")
+	if strings.Trim(name, ".") == "" {
+		return "-"
+	}
+	return name
+}
+
+// physical is a place in a file, as a URI with a region.
+func physical(l *scan.Location) *sarif.PhysicalLocation {
+	artifact := sarif.NewArtifactLocation().WithUri(fileURI(l.File))
+	if !strings.HasPrefix(*artifact.URI, "file:") {
+		artifact.WithUriBaseId(srcRoot)
+	}
+	return sarif.NewPhysicalLocation().
+		WithArtifactLocation(artifact).
+		WithRegion(sarif.NewRegion().WithStartLine(max(l.Line, 1)).WithStartColumn(max(l.Column, 1)))
+}
+
+// fileURI makes a URI of a path: relative to the repository, or with the file
+// scheme when it is absolute.
+func fileURI(file string) string {
+	file = validUTF8(file)
+	switch {
+	case file == "" || file == "-":
+		return "stdin"
+	case len(file) > 2 && file[1] == ':' && file[2] == '\\':
+		file = "/" + strings.ReplaceAll(file, `\`, "/")
+	}
+	parts := strings.Split(strings.TrimPrefix(file, "./"), "/")
+	for i, part := range parts {
+		// A colon would make a scheme of the first part.
+		parts[i] = strings.ReplaceAll(url.PathEscape(part), ":", "%3A")
+	}
+	uri := strings.Join(parts, "/")
+	if strings.HasPrefix(file, "/") {
+		return "file://" + uri
+	}
+	return uri
+}
+
+// logical names the place in Kubernetes' own terms.
+func logical(f *scan.Finding) *sarif.LogicalLocation {
+	if f.Workload == (scan.Workload{}) {
+		return nil
+	}
+	name, full := f.Workload.Name, f.Workload.String()
+	if f.Container != "" {
+		name = f.Container
+		full += "/" + f.Container
+	}
+	return sarif.NewLogicalLocation().
+		WithName(Clean(name)).
+		WithFullyQualifiedName(Clean(full)).
+		WithKind("resource")
+}

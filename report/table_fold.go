@@ -1,0 +1,109 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// findingRow is one line of the table: a finding, and those that say the same of
+// other containers of the same workload.
+type findingRow struct {
+	*scan.Finding
+	others []*scan.Finding
+}
+
+// foldFindings joins findings that differ in the container only, so that ten
+// containers without a setting are one line and not ten. Order is kept.
+func foldFindings(findings []*scan.Finding, fold bool) []findingRow {
+	rows := make([]findingRow, 0, len(findings))
+	at := map[string]int{}
+	for _, f := range findings {
+		key := foldKey(f)
+		if i, ok := at[key]; ok && fold {
+			rows[i].others = append(rows[i].others, f)
+			continue
+		}
+		at[key] = len(rows)
+		rows = append(rows, findingRow{Finding: f})
+	}
+	return rows
+}
+
+// foldKey is everything that a line shows but the container and its index.
+func foldKey(f *scan.Finding) string {
+	before, _, after := splitIndex(f.Field)
+	parts := []string{
+		string(f.Severity), f.Rule, f.Workload.String(), before, after, f.Item,
+		compactJSON(f.Now), fmt.Sprint(f.Pods),
+	}
+	if f.Fix != nil {
+		parts = append(parts, string(f.Fix.Op), compactJSON(f.Fix.Value))
+	}
+	if says(f) {
+		parts = append(parts, f.Message)
+	}
+	for _, mark := range marks(f) {
+		parts = append(parts, mark.text)
+	}
+	return strings.Join(parts, "\x00")
+}
+
+// splitIndex splits a path around its first index: "spec.containers", "0",
+// ".image".
+func splitIndex(path string) (before, index, after string) {
+	before, rest, ok := strings.Cut(path, "[")
+	if !ok {
+		return path, "", ""
+	}
+	index, after, _ = strings.Cut(rest, "]")
+	return before, index, after
+}
+
+// containers names the containers of the row.
+func (r findingRow) containers() string {
+	names := appendNew(nil, Clean(r.Container))
+	for _, f := range r.others {
+		names = appendNew(names, Clean(f.Container))
+	}
+	return strings.Join(names, ", ")
+}
+
+// field is the path to blame, with the indexes of all the containers.
+func (r findingRow) field() string {
+	before, index, after := splitIndex(r.Field)
+	if len(r.others) == 0 || index == "" {
+		return Clean(r.Field)
+	}
+	indexes := []string{index}
+	for _, f := range r.others {
+		_, index, _ := splitIndex(f.Field)
+		indexes = appendNew(indexes, index)
+	}
+	return Clean(before + "[" + strings.Join(indexes, ",") + "]" + after)
+}
+
+// places are the lines to edit, the file named once.
+func (r findingRow) places() string {
+	text := place(r.Location)
+	if r.Location == nil {
+		return text
+	}
+	seen := []string{text}
+	file := r.Location.File
+	for _, f := range r.others {
+		p := place(f.Location)
+		if p == "" || len(appendNew(seen, p)) == len(seen) {
+			continue
+		}
+		seen = append(seen, p)
+		if f.Location.File == file && f.Location.Line > 0 {
+			text += fmt.Sprintf(",%d", f.Location.Line)
+		} else {
+			text += " " + p
+		}
+		file = f.Location.File
+	}
+	return text
+}

@@ -1,0 +1,384 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// render writes the whole table into t.out.
+func (t *table) render(end *scan.End) {
+	groups := t.sorted()
+	t.header()
+	t.unread(end)
+	t.workloads(groups)
+	t.section("EXCEPTIONS that do not do their work", len(t.exceptions))
+	for _, r := range foldFindings(t.exceptions, t.width > 0) {
+		t.finding(r, columns{}, false)
+	}
+	t.nodeList()
+	t.summary(end)
+}
+
+// header says what was scanned and by what.
+func (t *table) header() {
+	s := t.start
+	if s == nil {
+		return
+	}
+	source := string(s.Source) + " " + s.Cluster
+	spans := []span{
+		{text: Clean(strings.TrimSpace(s.Tool + " " + s.Version)), style: bold},
+		{text: Clean(strings.TrimSpace(source))},
+		{text: Clean(labelled("Kubernetes", s.ServerVersion))},
+		{text: Clean(labelled("Pod Security Standards", strings.TrimSpace(s.Level+" "+s.PSSVersion)))},
+		{text: Clean(labelled("namespaces", strings.Join(s.Namespaces, ", ")))},
+		{text: Clean(labelled("selector", s.Selector))},
+	}
+	t.row(0, 2, spans...)
+	for _, note := range s.Notes {
+		t.row(0, 2, span{text: "note:", style: bold}, span{text: Clean(note)})
+	}
+}
+
+// unread says loudly, above everything else, what is missing.
+func (t *table) unread(end *scan.End) {
+	if !end.Incomplete && !end.Interrupted && len(t.failures) == 0 {
+		return
+	}
+	t.newline()
+	t.row(0, 2, incompleteSpans(end)...)
+	for i, f := range t.failures {
+		if t.width > 0 && i == 2*maxListed {
+			t.row(2, 4, span{text: fmt.Sprintf("and %d more that could not be read", len(t.failures)-i), style: bold})
+			break
+		}
+		subject := f.Subject
+		if f.Namespace != "" {
+			subject += " in " + f.Namespace
+		}
+		t.row(2, 4,
+			span{text: "NOT READ", style: alarm},
+			span{text: Clean(subject), style: bold},
+			span{text: Clean(string(f.Reason)) + ":"},
+			span{text: Clean(f.Message)},
+			span{text: place(f.Location)},
+			span{text: Clean(labelled("affects:", f.Affects))})
+	}
+}
+
+func incompleteSpans(end *scan.End) []span {
+	var spans []span
+	if end.Interrupted {
+		spans = append(spans, span{text: "INTERRUPTED", style: alarm}, span{text: "the scan was stopped before its end."})
+	}
+	if end.Incomplete || end.Failures > 0 {
+		text := "something could not be read."
+		if end.Failures > 0 {
+			text = plural(end.Failures, "thing") + " could not be read."
+		}
+		spans = append(spans, span{text: "INCOMPLETE", style: alarm}, span{text: text})
+	}
+	return append(spans, span{text: "What is not listed here is not proven absent."})
+}
+
+// workloads writes one block a workload. Those with nothing to say become a
+// number when they are many.
+func (t *table) workloads(groups []*group) {
+	var quiet []*group
+	t.section("", len(groups))
+	for _, g := range groups {
+		if g.quiet() {
+			quiet = append(quiet, g)
+			continue
+		}
+		t.workload(g)
+	}
+	if t.width > 0 && len(quiet) > maxListed {
+		t.row(0, 2, verdictSpan(scan.VerdictClosed),
+			span{text: plural(len(quiet), "workload") + " without findings"})
+		return
+	}
+	for _, g := range quiet {
+		t.workload(g)
+	}
+}
+
+// quiet reports whether the one thing to say of a workload is that it is closed.
+func (g *group) quiet() bool {
+	for _, v := range g.verdicts {
+		if v.Claims != "" || !v.PSSAllowed {
+			return false
+		}
+	}
+	return len(g.findings) == 0 && g.verdict() == scan.VerdictClosed
+}
+
+func (t *table) workload(g *group) {
+	for _, v := range g.verdicts {
+		t.verdict(v, len(g.findings) == 0)
+	}
+	if len(g.verdicts) == 0 {
+		t.row(0, 2, span{text: "NO VERDICT", style: doubtful}, span{text: t.name(g.workload), style: bold})
+	}
+	rows := foldFindings(g.findings, t.width > 0)
+	cols := t.columns(rows)
+	for _, r := range rows {
+		t.finding(r, cols, len(g.verdicts) > 1)
+	}
+}
+
+// verdict writes the line that heads a block.
+func (t *table) verdict(v *scan.WorkloadVerdict, alone bool) {
+	spans := []span{verdictSpan(v.Verdict), {text: t.name(v.Workload), style: bold}}
+	if v.Severity != "" {
+		spans = append(spans, span{text: Clean(string(v.Severity)), style: severityStyle(v.Severity)})
+	}
+	if v.Pods > 0 {
+		spans = append(spans, span{text: plural(v.Pods, "pod")})
+	}
+	if !v.PSSAllowed {
+		text := "refused by PSS"
+		if t.start != nil && t.start.Level != "" {
+			text += " " + Clean(t.start.Level)
+		}
+		if alone {
+			text += labelled(":", Clean(strings.Join(v.Controls, ", ")))
+		}
+		spans = append(spans, span{text: text})
+	}
+	if v.Claims != "" {
+		spans = append(spans, span{text: "claims " + Clean(v.Claims), style: doubtful})
+	}
+	if v.Verdict != scan.VerdictClosed || t.width == 0 {
+		spans = append(spans, span{text: Clean(v.Reason)})
+	}
+	t.row(0, 2, append(spans, span{text: place(v.Location), style: dim})...)
+}
+
+// name is the workload, with its cluster where that is not the one of the run.
+func (t *table) name(w scan.Workload) string {
+	name := w.String()
+	if w.Cluster != "" && (t.start == nil || w.Cluster != t.start.Cluster) {
+		name = w.Cluster + ": " + name
+	}
+	return Clean(name)
+}
+
+// columns are the least widths of the columns of one block.
+type columns struct{ rule, container int }
+
+func (t *table) columns(rows []findingRow) columns {
+	if t.width < 80 {
+		return columns{}
+	}
+	var c columns
+	for _, r := range rows {
+		c.rule = max(c.rule, width(Clean(r.Rule)))
+		c.container = max(c.container, width(r.containers()))
+	}
+	return columns{rule: min(c.rule, 28), container: min(c.container, 16)}
+}
+
+// finding writes one finding, or those that differ in the container only.
+func (t *table) finding(r findingRow, cols columns, countPods bool) {
+	severity := span{text: strings.ToUpper(Clean(string(r.Severity))), style: severityStyle(r.Severity), pad: len("CRITICAL")}
+	if r.Excepted != nil {
+		severity.style = dim
+	}
+	spans := []span{severity, {text: Clean(r.Rule), style: bold, pad: cols.rule}}
+	container := r.containers()
+	if t.width == 0 {
+		if r.Workload != (scan.Workload{}) {
+			spans = append(spans, span{text: t.name(r.Workload)})
+		}
+		if container == "" {
+			container = "-"
+		}
+	}
+	spans = append(spans, span{text: container, pad: cols.container})
+	if r.Field != "" {
+		spans = append(spans, span{text: r.field()}, span{text: t.change(r.Finding), style: bold})
+	}
+	if countPods && r.Pods > 0 {
+		spans = append(spans, span{text: plural(r.Pods, "pod")})
+	}
+	spans = append(spans, span{text: r.places(), style: dim})
+	spans = append(spans, marks(r.Finding)...)
+	t.row(t.indent(), t.hang(), append(spans, t.message(r.Finding))...)
+	t.messageBelow(r.Finding)
+}
+
+// indent is that of a finding's line and hang that of what follows it.
+func (t *table) indent() int {
+	if t.width == 0 {
+		return 0
+	}
+	return 2
+}
+
+func (t *table) hang() int {
+	if t.width < 60 {
+		return 4
+	}
+	return 2 + len("CRITICAL") + gap
+}
+
+// says reports whether the message adds to what the columns show. That of a
+// control of the Pod Security Standards does not.
+func says(f *scan.Finding) bool {
+	return f.Message != "" && (f.Category != scan.CategoryPSS || f.Field == "")
+}
+
+// message is the end of the line where there is no width to keep.
+func (t *table) message(f *scan.Finding) span {
+	if t.width > 0 || !says(f) {
+		return span{}
+	}
+	return span{text: Clean(f.Message)}
+}
+
+// messageBelow gives the message one line on a terminal; for an exception it is
+// all there is to read, so it is given whole.
+func (t *table) messageBelow(f *scan.Finding) {
+	if t.width == 0 || !says(f) {
+		return
+	}
+	text := Clean(f.Message)
+	if f.Category == scan.CategoryEscape {
+		text = shorten(text, t.width-min(t.hang(), t.width/4))
+	}
+	t.row(t.hang(), t.hang(), span{text: text, style: dim})
+}
+
+// change is what is there now and what would pass.
+func (t *table) change(f *scan.Finding) string {
+	limit := 0
+	if t.width > 0 {
+		limit = max(narrowest, t.width/2)
+	}
+	text := shorten(value(f.Now), limit)
+	if f.Item != "" && !strings.Contains(text, Clean(f.Item)) {
+		text = "[" + shorten(Clean(f.Item), limit) + "] " + text
+	}
+	switch {
+	case f.Fix == nil:
+	case f.Fix.Op == scan.FixRemove:
+		text += " → remove"
+	default:
+		text += " → " + shorten(value(f.Fix.Value), limit)
+	}
+	return text
+}
+
+// value is a field's value as text.
+func value(raw []byte) string {
+	if text := compactJSON(raw); text != "null" {
+		return text
+	}
+	return "unset"
+}
+
+// marks say what takes weight from a finding.
+func marks(f *scan.Finding) []span {
+	var spans []span
+	for _, l := range f.Lowered {
+		text := "lowered from " + Clean(string(l.From)) + " by "
+		if l.Closes {
+			text = "closed by "
+		}
+		spans = append(spans, span{text: text + Clean(l.By), style: green})
+	}
+	if f.Excepted != nil {
+		text := labelled("excepted:", Clean(f.Excepted.Reason))
+		if f.Excepted.Expires != "" {
+			text += " (until " + Clean(f.Excepted.Expires) + ")"
+		}
+		if text == "" {
+			text = "excepted"
+		}
+		spans = append(spans, span{text: text, style: green})
+	}
+	return spans
+}
+
+// section begins a part of the table that has n lines.
+func (t *table) section(title string, n int) {
+	if n == 0 {
+		return
+	}
+	t.newline()
+	if title != "" {
+		t.row(0, 2, span{text: title, style: bold})
+	}
+}
+
+func verdictSpan(v scan.Verdict) span {
+	s := span{text: strings.ToUpper(Clean(string(v))), pad: len("EXPOSED")}
+	switch v {
+	case scan.VerdictExposed:
+		s.style = alarm
+	case scan.VerdictClosed:
+		s.style = green
+	case scan.VerdictUnknown:
+		s.style = doubtful
+	}
+	return s
+}
+
+func severityStyle(s scan.Severity) style {
+	switch s {
+	case scan.SeverityCritical:
+		return alarm
+	case scan.SeverityHigh:
+		return red
+	case scan.SeverityMedium:
+		return yellow
+	case scan.SeverityLow, scan.SeverityNone:
+		return cyan
+	}
+	return plain
+}
+
+// place is a location as editors and terminals follow it.
+func place(l *scan.Location) string {
+	if l == nil {
+		return ""
+	}
+	text := Clean(l.File)
+	if l.Line > 0 {
+		text += fmt.Sprintf(":%d", l.Line)
+		if l.Column > 0 {
+			text += fmt.Sprintf(":%d", l.Column)
+		}
+	}
+	if l.Nearest {
+		text = "under " + text
+	}
+	return text
+}
+
+// labelled is label and text, or nothing when there is no text.
+func labelled(label, text string) string {
+	if text == "" {
+		return ""
+	}
+	return label + " " + text
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// appendNew appends s unless it is there or empty.
+func appendNew(list []string, s string) []string {
+	if s == "" || slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
