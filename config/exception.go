@@ -71,9 +71,6 @@ func (e *Exception) expires() string {
 // exceptions reads the list of exceptions.
 func (r reader) exceptions(n *yaml.Node) []Exception {
 	list := resolved(n)
-	if isNull(list) {
-		return nil
-	}
 	if list.Kind != yaml.SequenceNode {
 		r.wrong(n, "%s: want a list of exceptions, have %s", KeyExceptions, describe(list))
 		return nil

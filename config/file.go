@@ -116,6 +116,9 @@ func parseFile(path string, data []byte, all *problems) (file, error) {
 	r := reader{path: path, all: all}
 	r.mapping(root, keyNames(), func(name string, keyNode, value *yaml.Node) {
 		if name == KeyExceptions {
+			if isNull(resolved(value)) {
+				return
+			}
 			f.exceptions = r.exceptions(value)
 			f.from[name] = Origin{Kind: OriginFile, Name: path, Line: keyNode.Line}
 			return

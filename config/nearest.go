@@ -2,13 +2,23 @@ package config
 
 import "strings"
 
-// didYouMean is the part of a message that helps after a word that is not among
-// the known ones: the nearest of them, or all when none is near.
-func didYouMean(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+// hint is the part of a message that helps after a word that is not among the
+// known ones. It looks for the nearest only when the message is written.
+type hint struct {
+	word  string
+	known []string
+	// list makes it name all known words when none is near.
+	list bool
+}
+
+func (h hint) String() string {
+	if near := nearest(h.word, h.known); near != "" {
 		return `, did you mean "` + near + `"?`
 	}
-	return "; known are " + strings.Join(known, ", ")
+	if h.list {
+		return "; known are " + strings.Join(h.known, ", ")
+	}
+	return ""
 }
 
 // nearest returns the known word that word was probably meant to be, or "".

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -16,7 +15,7 @@ type reader struct {
 
 // wrong notes a problem at a node's line.
 func (r reader) wrong(n *yaml.Node, format string, args ...any) {
-	r.all.addf("%s:%d: %s", harmless(r.path), n.Line, fmt.Sprintf(format, args...))
+	r.all.addf("%s:%d: "+format, append([]any{harmless(r.path), n.Line}, args...)...)
 }
 
 // mapping calls take for every key of m that is known and there once.
@@ -35,7 +34,7 @@ func (r reader) mapping(m *yaml.Node, known []string, take func(name string, key
 		}
 		lines[name.Value] = key.Line
 		if !slices.Contains(known, name.Value) {
-			r.wrong(key, "unknown key %s%s", quoted(name.Value), didYouMean(name.Value, known))
+			r.wrong(key, "unknown key %s%s", quoted(name.Value), hint{word: name.Value, known: known, list: true})
 			continue
 		}
 		take(name.Value, key, value)

@@ -21,17 +21,23 @@ type problems struct {
 	more int
 }
 
+// addf counts without writing once there is enough to read: a file can hold
+// many problems.
 func (p *problems) addf(format string, args ...any) {
+	if len(p.errs) == maxProblems {
+		p.more++
+		return
+	}
 	p.add(fmt.Errorf(format, args...))
 }
 
 func (p *problems) add(err error) {
 	switch {
 	case err == nil:
-	case len(p.errs) < maxProblems:
-		p.errs = append(p.errs, err)
-	default:
+	case len(p.errs) == maxProblems:
 		p.more++
+	default:
+		p.errs = append(p.errs, err)
 	}
 }
 

@@ -27,11 +27,11 @@ func (c *Config) Validate(origins Origins) error {
 	}
 	v.word(KeyColor, c.Color, colors())
 	if c.PageSize < 1 || c.PageSize > 10000 {
-		v.wrong(KeyPageSize, strconv.Itoa(c.PageSize), "a number from 1 to 10000", "")
+		v.wrong(KeyPageSize, strconv.Itoa(c.PageSize), "a number from 1 to 10000", hint{})
 	}
 	// GitHub puts a "/" behind the category to part it from the run.
 	if s := c.SARIFCategory; s == "" || harmless(s) != s || strings.HasSuffix(s, "/") {
-		v.wrong(KeySARIFCategory, s, "visible characters with no space or slash at the end", "")
+		v.wrong(KeySARIFCategory, s, "visible characters with no space or slash at the end", hint{})
 	}
 	for i := range c.Exceptions {
 		v.exception(i, &c.Exceptions[i])
@@ -44,14 +44,9 @@ func (c *Config) Validate(origins Origins) error {
 func (c *Config) CheckRules(ids []string) error {
 	var all problems
 	for i, e := range c.Exceptions {
-		if slices.Contains(ids, e.Rule) {
-			continue
+		if !slices.Contains(ids, e.Rule) {
+			all.addf("%s: %s[%d].rule: no rule has the ID %s%s", e.Place(), KeyExceptions, i, quoted(e.Rule), hint{word: e.Rule, known: ids})
 		}
-		hint := "; see the command rules for all of them"
-		if near := nearest(e.Rule, ids); near != "" {
-			hint = `, did you mean "` + near + `"?`
-		}
-		all.addf("%s: %s[%d].rule: no rule has the ID %s%s", e.Place(), KeyExceptions, i, quoted(e.Rule), hint)
 	}
 	return all.err()
 }
@@ -61,39 +56,36 @@ type validator struct {
 	all     problems
 }
 
-// wrong notes a bad value.
-func (v *validator) wrong(key, have, want, hint string) {
-	if hint != "" {
-		hint = `, did you mean "` + hint + `"?`
-	}
-	v.all.addf("%s: want %s, have %s (%s)%s", key, want, quoted(have), v.origins.Of(key), hint)
+// wrong notes a bad value; the nearest of the known words, if any, is added.
+func (v *validator) wrong(key, have, want string, near hint) {
+	v.all.addf("%s: want %s, have %s (%s)%s", key, want, quoted(have), v.origins.Of(key), near)
 }
 
 func (v *validator) word(key, have string, allowed []string) {
 	if !slices.Contains(allowed, have) {
-		v.wrong(key, have, "one of "+strings.Join(allowed, ", "), nearest(have, allowed))
+		v.wrong(key, have, "one of "+strings.Join(allowed, ", "), hint{word: have, known: allowed})
 	}
 }
 
 func (v *validator) path(key, path string) {
 	switch {
 	case path == "":
-		v.wrong(key, path, "a path", "")
+		v.wrong(key, path, "a path", hint{})
 	case !utf8.ValidString(path) || strings.ContainsRune(path, 0):
-		v.wrong(key, path, "a path in UTF-8", "")
+		v.wrong(key, path, "a path in UTF-8", hint{})
 	}
 }
 
 // outputs checks formats, and that no two outputs write to the same place.
 func (v *validator) outputs(outputs []string) {
 	if len(outputs) == 0 {
-		v.wrong(KeyOutput, "", "at least one of "+strings.Join(formats(), ", "), "")
+		v.wrong(KeyOutput, "", "at least one of "+strings.Join(formats(), ", "), hint{})
 	}
 	writer := map[string]string{}
 	for _, s := range outputs {
 		format, file, toFile := strings.Cut(s, "=")
 		if !slices.Contains(formats(), format) {
-			v.wrong(KeyOutput, s, "FORMAT or FORMAT=FILE, with FORMAT one of "+strings.Join(formats(), ", "), nearest(format, formats()))
+			v.wrong(KeyOutput, s, "FORMAT or FORMAT=FILE, with FORMAT one of "+strings.Join(formats(), ", "), hint{word: format, known: formats()})
 			continue
 		}
 		if toFile {
@@ -118,11 +110,12 @@ func validVersion(s string) bool {
 }
 
 // nearestVersion helps those who write "1.30" or "v1.30.2".
-func nearestVersion(s string) string {
+func nearestVersion(s string) hint {
 	if m := regexp.MustCompile(`^v?1\.(0|[1-9][0-9]{0,2})(\.[0-9]+)?$`).FindStringSubmatch(s); m != nil {
-		return "v1." + m[1]
+		s = "v1." + m[1]
+		return hint{word: s, known: []string{s}}
 	}
-	return nearest(s, []string{"server", "latest"})
+	return hint{word: s, known: []string{"server", "latest"}}
 }
 
 // exception checks that e is precise, and that what it names can exist: an
