@@ -13,8 +13,10 @@ import (
 // View writes what is in force as a table for people: key, value, and where the
 // value came from. Nothing of it can do harm to a terminal.
 func View(w io.Writer, cfg *Config, origins Origins) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(key, value, from string) { fmt.Fprintf(t, "%s\t%s\t%s\n", key, value, from) }
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	// Writing to memory does not fail; Flush would tell.
+	row := func(key, value, from string) { _, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", key, value, from) }
 	row("KEY", "VALUE", "ORIGIN")
 	for _, kv := range cfg.values() {
 		row(kv.key, inline(kv.value), origins.Of(kv.key).String())
@@ -28,9 +30,9 @@ func View(w io.Writer, cfg *Config, origins Origins) error {
 		row(fmt.Sprintf("%s[%d]", KeyExceptions, i), e.inline(), from.String())
 	}
 	if err := t.Flush(); err != nil {
-		return fmt.Errorf("configuration: write: %w", err)
+		return fmt.Errorf("configuration: align: %w", err)
 	}
-	return nil
+	return write(w, b.Bytes())
 }
 
 // ViewYAML writes what is in force as a configuration file, which loads to the
@@ -55,7 +57,11 @@ func ViewYAML(w io.Writer, cfg *Config) error {
 	for i := range cfg.Exceptions {
 		b.WriteString(cfg.Exceptions[i].yaml())
 	}
-	if _, err := w.Write(b.Bytes()); err != nil {
+	return write(w, b.Bytes())
+}
+
+func write(w io.Writer, data []byte) error {
+	if _, err := w.Write(data); err != nil {
 		return fmt.Errorf("configuration: write: %w", err)
 	}
 	return nil
