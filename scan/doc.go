@@ -5,3 +5,7 @@
 // and no terminal: a Source or a stream of Documents brings values in, and
 // everything learned leaves as one stream of Events to a Handler.
 package scan
+
+// RuleSetVersion is the version of the table of rules. It changes when a rule is
+// added or judges otherwise.
+const RuleSetVersion = "1"

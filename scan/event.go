@@ -163,6 +163,7 @@ type FailureReason string
 // The classes of failures.
 const (
 	FailureForbidden   FailureReason = "forbidden"
+	FailureNotFound    FailureReason = "not found"
 	FailureTimeout     FailureReason = "timeout"
 	FailureUnreachable FailureReason = "unreachable"
 	FailureInterrupted FailureReason = "interrupted"

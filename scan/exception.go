@@ -13,8 +13,8 @@ type Exception struct {
 	// Workload is NAME or KIND/NAME.
 	Namespace, Workload, Container, Image string
 	Reason                                string
-	// Expires is the first moment at which the exception is no longer valid; zero
-	// means never.
+	// Expires is the last day (UTC) on which the exception is valid; zero means that
+	// it does not end.
 	Expires time.Time
 	// File and Line are where the exception stands.
 	File string
@@ -121,7 +121,7 @@ func (s *except) mark(f *Finding) *Finding {
 }
 
 func (x *Exception) expired(now time.Time) bool {
-	return !x.Expires.IsZero() && !now.Before(x.Expires)
+	return !x.Expires.IsZero() && !now.Before(x.Expires.AddDate(0, 0, 1))
 }
 
 func (s *except) report(end *End) error {

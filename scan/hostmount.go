@@ -50,9 +50,6 @@ func hostMounts(d *draft) []hostMount {
 					volume: v, index: i, container: c, mount: n,
 				})
 			}
-			for n := range c.VolumeDevices {
-				used = used || c.VolumeDevices[n].Name == v.Name
-			}
 		}
 		if !used {
 			mounts = append(mounts, hostMount{path: hostPathOf(v.HostPath.Path, ""), volume: v, index: i})

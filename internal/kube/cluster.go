@@ -1,0 +1,206 @@
+// Package kube reads clusters through the API server. It implements the small
+// interfaces that scan defines.
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// DefaultTimeout is how long one request may take when nothing else is said.
+const DefaultTimeout = 60 * time.Second
+
+// Options say how a cluster is read.
+type Options struct {
+	// PageSize is how many objects one request asks for.
+	PageSize int64
+	// Selector is the label selector that pods must match; empty for all.
+	Selector string
+}
+
+// Cluster reads one cluster. It is safe for concurrent use.
+type Cluster struct {
+	opts     Options
+	client   kubernetes.Interface
+	metadata metadata.Interface
+	mapper   meta.RESTMapper
+	retry    retryPolicy
+}
+
+var _ scan.Cluster = (*Cluster)(nil)
+
+// NewCluster makes a client of config. Objects travel as protobuf; a request takes
+// at most the config's timeout, or DefaultTimeout where it has none.
+func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
+	config = rest.CopyConfig(config)
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	if config.Timeout == 0 {
+		config.Timeout = DefaultTimeout
+	}
+	// The API server has its own fairness; a limit of the client's would only add
+	// to the time of a scan.
+	config.QPS, config.Burst = 200, 400
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
+	}
+	metaClient, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
+	}
+	if opts.PageSize <= 0 {
+		opts.PageSize = 500
+	}
+	return &Cluster{
+		opts: opts, client: client, metadata: metaClient,
+		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery())),
+		retry:  defaultRetry(),
+	}, nil
+}
+
+// ServerVersion asks the API server for its version.
+func (c *Cluster) ServerVersion(ctx context.Context) (string, error) {
+	// The discovery client's own method takes no context.
+	raw, err := c.client.Discovery().RESTClient().Get().AbsPath("/version").SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+	if err != nil {
+		return "", err
+	}
+	var info version.Info
+	if err := json.Unmarshal(raw, &info); err != nil {
+		return "", fmt.Errorf("answer of /version: %w", err)
+	}
+	return info.GitVersion, nil
+}
+
+func (c *Cluster) page() metav1.ListOptions { return metav1.ListOptions{Limit: c.opts.PageSize} }
+
+// Nodes lists all nodes.
+func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
+	var nodes []corev1.Node
+	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.Node, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().Nodes().List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(n *corev1.Node) string { return objectKey(&n.ObjectMeta) }, collect(&nodes))
+	return nodes, subject("list nodes", "", err)
+}
+
+// Namespaces lists all namespaces.
+func (c *Cluster) Namespaces(ctx context.Context) ([]corev1.Namespace, error) {
+	var namespaces []corev1.Namespace
+	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.Namespace, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().Namespaces().List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(n *corev1.Namespace) string { return objectKey(&n.ObjectMeta) }, collect(&namespaces))
+	return namespaces, subject("list namespaces", "", err)
+}
+
+// RuntimeClasses gives the handler of each runtime class.
+func (c *Cluster) RuntimeClasses(ctx context.Context) (map[string]string, error) {
+	var classes []nodev1.RuntimeClass
+	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]nodev1.RuntimeClass, metav1.ListMeta, error) {
+		list, err := c.client.NodeV1().RuntimeClasses().List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(r *nodev1.RuntimeClass) string { return objectKey(&r.ObjectMeta) }, collect(&classes))
+	handlers := make(map[string]string, len(classes))
+	for i := range classes {
+		handlers[classes[i].Name] = classes[i].Handler
+	}
+	return handlers, subject("list runtime classes", "", err)
+}
+
+func collect[T any](all *[]T) func([]T, metav1.ListMeta) error {
+	return func(items []T, _ metav1.ListMeta) error {
+		*all = append(*all, items...)
+		return nil
+	}
+}
+
+// Pods lists the pods of a namespace, or of all, that the selector matches.
+func (c *Cluster) Pods(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
+	options := c.page()
+	options.LabelSelector = c.opts.Selector
+	err := pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]corev1.Pod, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().Pods(namespace).List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(p *corev1.Pod) string { return objectKey(&p.ObjectMeta) }, func(items []corev1.Pod, m metav1.ListMeta) error {
+		page := scan.PodPage{Items: items}
+		if m.RemainingItemCount != nil {
+			page.Remaining = *m.RemainingItemCount
+		}
+		return visit(page)
+	})
+	return subject("list pods", namespace, err)
+}
+
+// Owners lists the objects of a kind by their metadata alone.
+func (c *Cluster) Owners(ctx context.Context, namespace string, kind schema.GroupVersionKind, visit func([]scan.Owner) error) error {
+	mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return subject("list "+kind.Kind, namespace, err)
+	}
+	err = pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]metav1.PartialObjectMetadata, metav1.ListMeta, error) {
+		list, err := c.metadata.Resource(mapping.Resource).Namespace(namespace).List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(m *metav1.PartialObjectMetadata) string { return objectKey(&m.ObjectMeta) }, func(items []metav1.PartialObjectMetadata, _ metav1.ListMeta) error {
+		owners := make([]scan.Owner, len(items))
+		for i := range items {
+			owners[i] = scan.OwnerOf(&items[i].ObjectMeta)
+		}
+		return visit(owners)
+	})
+	return subject("list "+kind.Kind, namespace, err)
+}
+
+// Owner reads the metadata of one object of any kind that the server serves.
+func (c *Cluster) Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (scan.Owner, error) {
+	what := "get " + kind.Kind + " " + name
+	mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return scan.Owner{}, subject(what, namespace, err)
+	}
+	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+		namespace = ""
+	}
+	var m *metav1.PartialObjectMetadata
+	err = c.retry.do(ctx, func() (err error) {
+		m, err = c.metadata.Resource(mapping.Resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return scan.Owner{}, subject(what, namespace, err)
+	}
+	return scan.OwnerOf(&m.ObjectMeta), nil
+}

@@ -1,0 +1,142 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// retryPolicy says how often one request is tried, and with what pauses.
+type retryPolicy struct{ backoff wait.Backoff }
+
+func defaultRetry() retryPolicy {
+	return retryPolicy{wait.Backoff{Duration: 200 * time.Millisecond, Factor: 3, Jitter: 0.2, Steps: 4}}
+}
+
+// do calls f until it succeeds, fails for good, or was tried often enough. A
+// request that took its whole time is not tried again: the next would too.
+func (p retryPolicy) do(ctx context.Context, f func() error) error {
+	backoff := p.backoff
+	for {
+		err := f()
+		if err == nil || ctx.Err() != nil || !transient(err) || backoff.Steps <= 1 {
+			return err
+		}
+		timer := time.NewTimer(backoff.Step())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(ctx.Err(), err)
+		case <-timer.C:
+		}
+	}
+}
+
+// transient reports whether the same request may go through later.
+func transient(err error) bool {
+	var netErr net.Error
+	switch {
+	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err),
+		apierrors.IsServerTimeout(err), utilnet.IsConnectionReset(err), utilnet.IsConnectionRefused(err), utilnet.IsProbableEOF(err):
+		return true
+	case errors.As(err, &netErr):
+		return !netErr.Timeout()
+	}
+	return false
+}
+
+// listFunc asks for one page.
+type listFunc[T any] func(context.Context, metav1.ListOptions) ([]T, metav1.ListMeta, error)
+
+// pages lists page by page and calls visit with each, while the next is already
+// being fetched. When the snapshot that the pages are taken of expires (410), it
+// goes on where it was in a newer one. key is an item's place in the server's
+// order, which is that of "namespace/name".
+func pages[T any](ctx context.Context, retry retryPolicy, options metav1.ListOptions, list listFunc[T], key func(*T) string, visit func([]T, metav1.ListMeta) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	type fetched struct {
+		items []T
+		meta  metav1.ListMeta
+		err   error
+	}
+	next := make(chan fetched)
+	fetch := func() {
+		defer close(next)
+		reached, skipping := "", false
+		for {
+			var f fetched
+			f.err = retry.do(ctx, func() (err error) {
+				f.items, f.meta, err = list(ctx, options)
+				return err
+			})
+			if apierrors.IsResourceExpired(f.err) && options.Continue != "" {
+				token := continueToken(f.err)
+				// Without a token, the list starts over and what was seen is skipped.
+				skipping = token == ""
+				options.Continue = token
+				continue
+			}
+			if skipping {
+				f.items = slices.DeleteFunc(f.items, func(item T) bool { return key(&item) <= reached })
+			}
+			if len(f.items) > 0 {
+				reached = key(&f.items[len(f.items)-1])
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case next <- f:
+			}
+			if f.err != nil || f.meta.Continue == "" {
+				return
+			}
+			options.Continue = f.meta.Continue
+		}
+	}
+	go fetch()
+	for f := range next {
+		if f.err != nil {
+			return f.err
+		}
+		if err := visit(f.items, f.meta); err != nil {
+			cancel()
+			for range next { //nolint:revive // The fetcher ends before we do.
+			}
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// continueToken is the token that a server offers with a 410 to go on in a newer
+// snapshot.
+func continueToken(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Continue
+	}
+	return ""
+}
+
+// objectKey is an object's place in the server's order.
+func objectKey(m *metav1.ObjectMeta) string { return m.Namespace + "/" + m.Name }
+
+func subject(what, namespace string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if namespace != "" {
+		what += " in namespace " + namespace
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

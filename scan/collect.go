@@ -1,0 +1,214 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// collector judges pods as they pass by and keeps only what differs: memory grows
+// with distinct specs and workloads, not with pods.
+type collector struct {
+	engine *Engine
+	facts  func(context.Context) Facts
+	owners *ownerIndex
+
+	judged map[Digest]*Judgement
+	groups map[groupKey]*group
+	pods   int
+}
+
+// cohort are the pods that one controller made from one template, or that say so.
+type cohort struct {
+	namespace string
+	// owner is the controller that the pods claim; for a pod without one, pod is
+	// its name.
+	owner ownerRef
+	hash  string
+	pod   string
+}
+
+type ownerRef struct{ apiVersion, kind, name, uid string }
+
+type groupKey struct {
+	cohort
+	digest Digest
+}
+
+// group are the pods of a cohort that look the same to the rules.
+type group struct {
+	ref    *metav1.OwnerReference
+	count  int
+	first  string
+	oldest time.Time
+}
+
+func newCollector(engine *Engine, owners *ownerIndex, facts func(context.Context) Facts) *collector {
+	return &collector{
+		engine: engine, facts: facts, owners: owners,
+		judged: map[Digest]*Judgement{}, groups: map[groupKey]*group{},
+	}
+}
+
+// page judges the pods of a page, several at once, and groups them.
+func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
+	trimmed := make([]Pod, len(pods))
+	digests := make([]Digest, len(pods))
+	parallel(len(pods), func(i int) {
+		trimmed[i] = Trim(Pod{Meta: &pods[i].ObjectMeta, Spec: &pods[i].Spec})
+		digests[i] = DigestOf(trimmed[i])
+	})
+	// What is new is judged once, whichever pod of the page shows it first.
+	var fresh []int
+	sandboxed := false
+	for i, d := range digests {
+		if _, known := c.judged[d]; !known {
+			c.judged[d] = nil
+			fresh = append(fresh, i)
+			sandboxed = sandboxed || trimmed[i].Spec.RuntimeClassName != nil
+		}
+	}
+	var facts Facts
+	if sandboxed {
+		facts = c.facts(ctx)
+	}
+	judgements := make([]*Judgement, len(fresh))
+	parallel(len(fresh), func(k int) { judgements[k] = c.engine.Judge(trimmed[fresh[k]], facts) })
+	for k, i := range fresh {
+		c.judged[digests[i]] = judgements[k]
+	}
+	for i := range pods {
+		c.group(ctx, &pods[i], digests[i])
+	}
+	c.pods += len(pods)
+}
+
+// parallel calls f for 0 to n-1 from as many goroutines as there are processors.
+func parallel(n int, f func(int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w * n / workers; i < (w+1)*n/workers; i++ {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
+	key := groupKey{cohort: cohort{namespace: pod.Namespace}, digest: digest}
+	ref := ControllerOf(pod.OwnerReferences)
+	// The kubelet shows its static pods as owned by their node: they are pods of
+	// their own.
+	if ref != nil && ref.Kind == "Node" && ref.APIVersion == "v1" {
+		ref = nil
+	}
+	if ref == nil {
+		key.pod = pod.Name
+	} else {
+		key.owner = ownerRef{ref.APIVersion, ref.Kind, ref.Name, string(ref.UID)}
+		key.hash = cmp.Or(pod.Labels[labelTemplateHash], pod.Labels["controller-revision-hash"])
+	}
+	g := c.groups[key]
+	if g == nil {
+		g = &group{first: pod.Name, oldest: pod.CreationTimestamp.Time}
+		if ref != nil {
+			copied := *ref
+			g.ref = &copied
+			c.owners.prefetch(ctx, ref)
+		}
+		c.groups[key] = g
+	}
+	g.count++
+	g.first = min(g.first, pod.Name)
+	if pod.CreationTimestamp.Time.Before(g.oldest) {
+		g.oldest = pod.CreationTimestamp.Time
+	}
+}
+
+// labelTemplateHash is the label that a Deployment's ReplicaSets and their pods
+// carry.
+const labelTemplateHash = "pod-template-hash"
+
+// rows joins the groups to workloads. In a cohort, the pods that most look alike
+// stand for the workload; any that look otherwise stand for themselves.
+func (c *collector) rows(ctx context.Context) []*rows {
+	cohorts := map[cohort][]groupKey{}
+	for key := range c.groups {
+		cohorts[key.cohort] = append(cohorts[key.cohort], key)
+	}
+	byName := map[[2]string]*rows{}
+	join := func(w Workload, claims string, key groupKey) {
+		id := [2]string{w.String(), claims}
+		r := byName[id]
+		if r == nil {
+			r = newRows(w, claims)
+			byName[id] = r
+		}
+		r.add(c.judged[key.digest], c.groups[key].count)
+	}
+	// The order decides which of equal findings stays, so it must not be a map's.
+	order := make([]cohort, 0, len(cohorts))
+	for co := range cohorts {
+		order = append(order, co)
+	}
+	slices.SortFunc(order, func(a, b cohort) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.owner.kind, b.owner.kind),
+			cmp.Compare(a.owner.name, b.owner.name), cmp.Compare(a.owner.uid, b.owner.uid),
+			cmp.Compare(a.owner.apiVersion, b.owner.apiVersion), cmp.Compare(a.hash, b.hash), cmp.Compare(a.pod, b.pod))
+	})
+	for _, co := range order {
+		keys := cohorts[co]
+		slices.SortFunc(keys, func(a, b groupKey) int {
+			x, y := c.groups[a], c.groups[b]
+			return cmp.Or(cmp.Compare(y.count, x.count), x.oldest.Compare(y.oldest), cmp.Compare(x.first, y.first))
+		})
+		alone := func(key groupKey, claims string) {
+			join(Workload{Namespace: co.namespace, Kind: "Pod", Name: c.groups[key].first}, claims, key)
+		}
+		ref := c.groups[keys[0]].ref
+		if ref == nil {
+			for _, key := range keys {
+				alone(key, "")
+			}
+			continue
+		}
+		w, claims, hash := c.owners.top(ctx, co.namespace, ref)
+		if w.Name != "" && hash != "" && hash != co.hash {
+			w, claims = Workload{}, claim(ref, "its pods carry another "+labelTemplateHash)
+		}
+		for i, key := range keys {
+			switch {
+			case w.Name == "":
+				alone(key, claims)
+			case i > 0:
+				alone(key, claim(ref, "its other pods look otherwise"))
+			default:
+				join(w, claims, key)
+			}
+		}
+	}
+	out := make([]*rows, 0, len(byName))
+	for _, r := range byName {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *rows) int {
+		return cmp.Or(cmp.Compare(a.workload.Namespace, b.workload.Namespace), cmp.Compare(a.workload.Kind, b.workload.Kind),
+			cmp.Compare(a.workload.Name, b.workload.Name), cmp.Compare(a.claims, b.claims))
+	})
+	return out
+}

@@ -1,0 +1,171 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// ownerIndex follows the owners of pods. Kinds that have many objects are listed
+// once, as soon as a pod names the first of them; others are read one by one.
+type ownerIndex struct {
+	cluster    Cluster
+	namespaces []string
+
+	mu    sync.Mutex
+	kinds map[schema.GroupVersionKind]*ownerKind
+	loads sync.WaitGroup
+	// single keeps what was read one by one.
+	single map[ownerName]ownerAnswer
+}
+
+type ownerName struct {
+	kind            schema.GroupVersionKind
+	namespace, name string
+}
+
+type ownerAnswer struct {
+	owner Owner
+	err   error
+}
+
+type ownerKind struct {
+	byName map[[2]string]Owner
+	err    error
+}
+
+func newOwnerIndex(cluster Cluster, namespaces []string) *ownerIndex {
+	return &ownerIndex{
+		cluster: cluster, namespaces: namespaces,
+		kinds: map[schema.GroupVersionKind]*ownerKind{}, single: map[ownerName]ownerAnswer{},
+	}
+}
+
+// listed reports whether a kind is common enough to be listed whole.
+func listed(kind schema.GroupVersionKind) bool {
+	switch kind {
+	case schema.GroupVersionKind{Version: "v1", Kind: "ReplicationController"},
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"},
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"},
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"},
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"},
+		schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"},
+		schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "CronJob"}:
+		return true
+	}
+	return false
+}
+
+// prefetch starts to list the owner's kind while pods are still being read.
+func (x *ownerIndex) prefetch(ctx context.Context, ref *metav1.OwnerReference) {
+	kind := refKind(ref)
+	if !listed(kind) {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.kinds[kind] != nil {
+		return
+	}
+	k := &ownerKind{byName: map[[2]string]Owner{}}
+	x.kinds[kind] = k
+	x.loads.Go(func() { x.load(ctx, kind, k) })
+}
+
+func (x *ownerIndex) load(ctx context.Context, kind schema.GroupVersionKind, k *ownerKind) {
+	for _, ns := range x.namespaces {
+		err := x.cluster.Owners(ctx, ns, kind, func(page []Owner) error {
+			for _, o := range page {
+				k.byName[[2]string{o.Namespace, o.Name}] = o
+				if o.Controller != nil {
+					x.prefetch(ctx, o.Controller)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			k.err = errors.Join(k.err, err)
+		}
+	}
+}
+
+// wait returns when every list that was started is there. Lists start further
+// ones before they end, so none is missed.
+func (x *ownerIndex) wait() { x.loads.Wait() }
+
+// failures are the kinds that could not be listed. Call it after wait.
+func (x *ownerIndex) failures() map[schema.GroupVersionKind]error {
+	failed := map[schema.GroupVersionKind]error{}
+	for kind, k := range x.kinds {
+		if k.err != nil {
+			failed[kind] = k.err
+		}
+	}
+	for name, answer := range x.single {
+		if answer.err != nil && !apierrors.IsNotFound(answer.err) {
+			failed[name.kind] = answer.err
+		}
+	}
+	return failed
+}
+
+// find reads one owner; the error is a not-found error when it does not exist.
+func (x *ownerIndex) find(ctx context.Context, namespace string, ref *metav1.OwnerReference) (Owner, error) {
+	kind := refKind(ref)
+	if k := x.kinds[kind]; k != nil {
+		o, ok := k.byName[[2]string{namespace, ref.Name}]
+		switch {
+		case ok:
+			return o, nil
+		case k.err != nil:
+			return Owner{}, k.err
+		default:
+			return Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, ref.Name)
+		}
+	}
+	name := ownerName{kind, namespace, ref.Name}
+	answer, ok := x.single[name]
+	if !ok {
+		answer.owner, answer.err = x.cluster.Owner(ctx, namespace, kind, ref.Name)
+		x.single[name] = answer
+	}
+	return answer.owner, answer.err
+}
+
+// maxOwners bounds the length of a chain of owners, which may be a ring.
+const maxOwners = 10
+
+// top follows the chain from a pod's controller upwards. The workload has no name
+// when not even the first owner was followed. claims says where and why it ends
+// before its end. hash is the template hash of the first owner.
+func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.OwnerReference) (w Workload, claims, hash string) {
+	for depth := range maxOwners {
+		owner, err := x.find(ctx, namespace, ref)
+		switch {
+		case apierrors.IsNotFound(err):
+			return w, claim(ref, "does not exist"), hash
+		case err != nil:
+			// What cannot be checked is taken at its word, and said to be.
+			if depth == 0 {
+				w = Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}
+			}
+			return w, claim(ref, "not verified: could not be read"), hash
+		case owner.UID != ref.UID:
+			return w, claim(ref, fmt.Sprintf("exists with another UID than %s", ref.UID)), hash
+		}
+		if depth == 0 {
+			hash = owner.TemplateHash
+		}
+		w = Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}
+		if owner.Controller == nil {
+			return w, "", hash
+		}
+		ref = owner.Controller
+	}
+	return w, claim(ref, "the chain of owners does not end"), hash
+}

@@ -1,0 +1,284 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	psa "k8s.io/pod-security-admission/api"
+)
+
+// ClusterOptions say what of a cluster is scanned and by which rules.
+type ClusterOptions struct {
+	// Start holds what only the caller knows of the run (tool, version, time,
+	// source, cluster, selector); the scan fills in the rest.
+	Start Start
+	// Namespaces limits the scan; none means all.
+	Namespaces []string
+	// Level and PSSVersion are as the user gives them.
+	Level      psa.Level
+	PSSVersion string
+	// Declarations finds the documents that declare the workloads; nil for none.
+	Declarations Declarations
+}
+
+// clusterRun is the state of one scan of a cluster.
+type clusterRun struct {
+	ClusterOptions
+	cluster Cluster
+	next    Handler
+
+	collector *collector
+	// facts are read once, when the first pod asks for them.
+	factsOnce func() Facts
+	factsErr  error
+	// partial holds, by namespace ("" for all), why not all pods could be read.
+	partial map[string]string
+	missing []Failure
+}
+
+// ScanCluster reads the cluster once and sends what it learns. What cannot be read
+// becomes Failures; the error is one that no scan could begin with (no server, a
+// wrong version), or the handler's. A cancelled context ends the stream early,
+// marked as interrupted.
+func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next Handler) error {
+	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	err := r.read(ctx)
+	switch {
+	case errors.Is(err, errHandler):
+		return err
+	case ctx.Err() != nil:
+		return r.interrupted()
+	case err != nil:
+		return err
+	}
+	return r.end(ctx)
+}
+
+// errHandler marks errors of the handler: the stream cannot go on.
+var errHandler = errors.New("cannot write the result")
+
+func (r *clusterRun) send(e Event) error {
+	if err := r.next.Handle(e); err != nil {
+		return fmt.Errorf("%w: %w", errHandler, err)
+	}
+	return nil
+}
+
+// begin finds the server's version, makes the engine and starts the stream.
+func (r *clusterRun) begin(ctx context.Context) error {
+	server, err := r.cluster.ServerVersion(ctx)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("server version: %w", err)
+	}
+	if err != nil {
+		r.missing = append(r.missing, failureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed"))
+	}
+	version, notes, err := ResolvePSS(r.PSSVersion, server)
+	if err != nil {
+		return err
+	}
+	engine, err := NewEngine(r.Level, version)
+	if err != nil {
+		return err
+	}
+	namespaces := r.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{corev1.NamespaceAll}
+	}
+	r.factsOnce = sync.OnceValue(func() Facts { return r.readFacts(ctx) })
+	r.collector = newCollector(engine, newOwnerIndex(r.cluster, namespaces), func(context.Context) Facts { return r.factsOnce() })
+
+	start := r.Start
+	start.Schema, start.RuleSet = SchemaVersion, RuleSetVersion
+	start.ServerVersion, start.Namespaces = server, r.Namespaces
+	start.Level, start.PSSVersion = string(r.Level), version.String()
+	start.Notes = append(slices.Clone(start.Notes), notes...)
+	return r.send(Event{Start: &start})
+}
+
+func (r *clusterRun) readFacts(ctx context.Context) Facts {
+	handlers, err := r.cluster.RuntimeClasses(ctx)
+	r.factsErr = err
+	return Facts{RuntimeHandlers: handlers, RuntimeHandlersKnown: err == nil}
+}
+
+// read goes through nodes, namespaces and pods.
+func (r *clusterRun) read(ctx context.Context) error {
+	nodes, err := r.cluster.Nodes(ctx)
+	if err != nil {
+		r.missing = append(r.missing, failureOf("nodes", "", err, "what the nodes' kernels are"))
+	}
+	slices.SortFunc(nodes, func(a, b corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range nodes {
+		if err := r.send(Event{Node: nodeOf(&nodes[i])}); err != nil {
+			return err
+		}
+	}
+	if len(r.Namespaces) > 0 {
+		return r.readNamed(ctx, r.Namespaces)
+	}
+	namespaces, err := r.cluster.Namespaces(ctx)
+	if err != nil {
+		r.missing = append(r.missing, failureOf("namespaces", "", err, "which namespaces there are"))
+	}
+	err = r.readPods(ctx, corev1.NamespaceAll)
+	if !apierrors.IsForbidden(err) || len(namespaces) == 0 {
+		return r.podsFailed(corev1.NamespaceAll, err)
+	}
+	// Not all at once, but perhaps one by one.
+	names := make([]string, len(namespaces))
+	for i := range namespaces {
+		names[i] = namespaces[i].Name
+	}
+	r.collector.owners.namespaces = names
+	for _, ns := range names {
+		if err := r.podsFailed(ns, r.readPods(ctx, ns)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readNamed reads the namespaces that the user named, and finds the misspelt ones:
+// the API server answers for a namespace that does not exist as for an empty one.
+func (r *clusterRun) readNamed(ctx context.Context, names []string) error {
+	var empty []string
+	for _, ns := range names {
+		before := r.collector.pods
+		err := r.readPods(ctx, ns)
+		if err == nil && r.collector.pods == before {
+			empty = append(empty, ns)
+		}
+		if err := r.podsFailed(ns, err); err != nil {
+			return err
+		}
+	}
+	if len(empty) == 0 {
+		return nil
+	}
+	namespaces, err := r.cluster.Namespaces(ctx)
+	for _, ns := range empty {
+		switch {
+		case err != nil:
+			r.missing = append(r.missing, failureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
+		case !slices.ContainsFunc(namespaces, func(n corev1.Namespace) bool { return n.Name == ns }):
+			r.missing = append(r.missing, Failure{
+				Subject: "namespace " + ns, Namespace: ns, Reason: FailureNotFound,
+				Message: fmt.Sprintf("namespace %q does not exist", ns), Affects: "nothing was scanned there",
+			})
+		}
+	}
+	return nil
+}
+
+func (r *clusterRun) readPods(ctx context.Context, namespace string) error {
+	return r.cluster.Pods(ctx, namespace, func(page PodPage) error {
+		r.collector.page(ctx, page.Items)
+		return r.send(Event{Progress: &Progress{Pods: r.collector.pods, Remaining: page.Remaining}})
+	})
+}
+
+// podsFailed records that not all pods of a namespace could be read. It returns
+// only what ends the run.
+func (r *clusterRun) podsFailed(namespace string, err error) error {
+	if err == nil || errors.Is(err, errHandler) {
+		return err
+	}
+	r.partial[namespace] = "not all pods could be read"
+	r.missing = append(r.missing, failureOf("pods", namespace, err, "workloads that were not seen, and whether the others are closed"))
+	return nil
+}
+
+// end resolves owners and sends what was found.
+func (r *clusterRun) end(ctx context.Context) error {
+	owners := r.collector.owners
+	owners.wait()
+	all := r.collector.rows(ctx)
+	if ctx.Err() != nil {
+		return r.interrupted()
+	}
+	for kind, err := range owners.failures() {
+		r.missing = append(r.missing, failureOf(kind.Kind, "", err, "whether pods belong to the "+kind.Kind+" that they name"))
+	}
+	if r.factsErr != nil {
+		r.missing = append(r.missing, failureOf("runtime classes", "", r.factsErr, "which pods run in a sandbox: none is assumed to"))
+	}
+	if err := r.sendFailures(); err != nil {
+		return err
+	}
+	if err := r.sendUnread(); err != nil {
+		return err
+	}
+	for _, row := range all {
+		incomplete := cmp.Or(r.partial[row.workload.Namespace], r.partial[corev1.NamespaceAll])
+		var decl Declaration
+		if r.Declarations != nil {
+			if d, ok := r.Declarations.Find(row.workload); ok {
+				decl = d
+			}
+		}
+		if err := row.emit(decl, incomplete, r.next); err != nil {
+			return fmt.Errorf("%w: %w", errHandler, err)
+		}
+	}
+	return r.send(Event{End: &End{Pods: r.collector.pods, Incomplete: len(r.missing) > 0}})
+}
+
+// sendFailures sends what could not be read, in the same order in every run.
+func (r *clusterRun) sendFailures() error {
+	slices.SortStableFunc(r.missing, func(a, b Failure) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
+	})
+	for i := range r.missing {
+		if err := r.send(Event{Failure: &r.missing[i]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendUnread gives every namespace whose pods could not be read a verdict of its
+// own, so that it is not missing from a list of verdicts.
+func (r *clusterRun) sendUnread() error {
+	seen := map[string]bool{}
+	for key := range r.collector.groups {
+		seen[key.namespace] = true
+	}
+	names := make([]string, 0, len(r.partial))
+	for ns := range r.partial {
+		if ns != corev1.NamespaceAll && !seen[ns] {
+			names = append(names, ns)
+		}
+	}
+	slices.Sort(names)
+	for _, ns := range names {
+		err := r.send(Event{Verdict: &WorkloadVerdict{
+			Workload: Workload{Namespace: ns, Kind: "Namespace", Name: ns},
+			Verdict:  VerdictUnknown, Reason: "its pods could not be read",
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *clusterRun) interrupted() error {
+	r.missing = append(r.missing, Failure{
+		Subject: "scan", Reason: FailureInterrupted, Message: "the scan was interrupted",
+		Affects: fmt.Sprintf("everything but %d pods, which were read and are not reported", r.collector.pods),
+	})
+	if err := r.sendFailures(); err != nil {
+		return err
+	}
+	return r.send(Event{End: &End{Pods: r.collector.pods, Incomplete: true, Interrupted: true}})
+}

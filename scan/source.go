@@ -1,0 +1,96 @@
+package scan
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Cluster is what a scan reads of a cluster. An error of any method but
+// ServerVersion costs only what that method reads: the scan goes on and says so.
+// Errors are those of the API server (k8s.io/apimachinery/pkg/api/errors) where it
+// answered.
+type Cluster interface {
+	// ServerVersion is the API server's version ("v1.36.3").
+	ServerVersion(ctx context.Context) (string, error)
+	// Namespaces lists all namespaces.
+	Namespaces(ctx context.Context) ([]corev1.Namespace, error)
+	// Nodes lists all nodes.
+	Nodes(ctx context.Context) ([]corev1.Node, error)
+	// Pods calls visit with the pods of a namespace ("" for all), page by page. A
+	// page belongs to the caller until visit returns. An error after some pages
+	// means that the rest is missing.
+	Pods(ctx context.Context, namespace string, visit func(PodPage) error) error
+	// Owners lists the objects of a kind in a namespace ("" for all) by what is
+	// needed to follow owners.
+	Owners(ctx context.Context, namespace string, kind schema.GroupVersionKind, visit func([]Owner) error) error
+	// Owner reads one object, of any kind.
+	Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (Owner, error)
+	// RuntimeClasses gives the handler of each runtime class.
+	RuntimeClasses(ctx context.Context) (map[string]string, error)
+}
+
+// PodPage is a page of pods as it came from the API server.
+type PodPage struct {
+	Items []corev1.Pod
+	// Remaining is the server's estimate of how many follow, 0 when it gives none.
+	Remaining int64
+}
+
+// Owner is what following owners reads of an object.
+type Owner struct {
+	Namespace, Name string
+	UID             types.UID
+	// TemplateHash is the label that a ReplicaSet puts on its pods.
+	TemplateHash string
+	// Controller is the object's own controller, nil when it has none.
+	Controller *metav1.OwnerReference
+}
+
+// OwnerOf takes from an object's metadata what following owners reads. Nothing of
+// it is shared with the metadata.
+func OwnerOf(m *metav1.ObjectMeta) Owner {
+	o := Owner{Namespace: m.Namespace, Name: m.Name, UID: m.UID, TemplateHash: m.Labels[labelTemplateHash]}
+	if c := ControllerOf(m.OwnerReferences); c != nil {
+		copied := *c
+		o.Controller = &copied
+	}
+	return o
+}
+
+// ControllerOf is the controlling one of an object's owners, nil when it has none.
+func ControllerOf(refs []metav1.OwnerReference) *metav1.OwnerReference {
+	for i := range refs {
+		if c := refs[i].Controller; c != nil && *c {
+			return &refs[i]
+		}
+	}
+	return nil
+}
+
+// refKind is the kind that an owner reference names.
+func refKind(ref *metav1.OwnerReference) schema.GroupVersionKind {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		gv = schema.GroupVersion{Group: ref.APIVersion}
+	}
+	return gv.WithKind(ref.Kind)
+}
+
+func nodeOf(n *corev1.Node) *Node {
+	info := n.Status.NodeInfo
+	return &Node{
+		Name: n.Name, KernelVersion: info.KernelVersion, OSImage: info.OSImage,
+		OperatingSystem: info.OperatingSystem, Architecture: info.Architecture,
+		ContainerRuntime: info.ContainerRuntimeVersion, KubeletVersion: info.KubeletVersion,
+	}
+}
+
+// claim describes an owner reference that is not followed.
+func claim(ref *metav1.OwnerReference, why string) string {
+	return fmt.Sprintf("%s/%s (%s)", ref.Kind, ref.Name, why)
+}

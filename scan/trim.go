@@ -1,0 +1,193 @@
+package scan
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Digest identifies what the rules read of a pod: pods with equal digests are
+// judged alike.
+type Digest [sha256.Size]byte
+
+// Trim makes a pod of nothing but what the rules read. It shares memory with the
+// original and changes nothing there.
+func Trim(pod Pod) Pod {
+	spec := pod.Spec
+	trimmed := &corev1.PodSpec{
+		HostNetwork: spec.HostNetwork, HostPID: spec.HostPID, HostIPC: spec.HostIPC, HostUsers: spec.HostUsers,
+		RuntimeClassName: spec.RuntimeClassName, OS: spec.OS,
+		SecurityContext: trimPodContext(spec.SecurityContext),
+		InitContainers:  trimContainers(spec.InitContainers, spec.Volumes),
+		Containers:      trimContainers(spec.Containers, spec.Volumes),
+		Volumes:         trimVolumes(spec.Volumes),
+	}
+	for i := range spec.EphemeralContainers {
+		c := trimContainer((*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon), spec.Volumes)
+		trimmed.EphemeralContainers = append(trimmed.EphemeralContainers,
+			corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon(c)})
+	}
+	meta := &metav1.ObjectMeta{}
+	for k, v := range pod.Meta.Annotations {
+		if readAnnotation(k) {
+			if meta.Annotations == nil {
+				meta.Annotations = map[string]string{}
+			}
+			meta.Annotations[k] = v
+		}
+	}
+	return Pod{Meta: meta, Spec: trimmed}
+}
+
+// readAnnotation reports whether a rule reads the annotation.
+func readAnnotation(key string) bool {
+	return strings.HasPrefix(key, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) ||
+		strings.HasPrefix(key, seccompContainerAnnotation) || key == seccompPodAnnotation
+}
+
+func trimPodContext(sc *corev1.PodSecurityContext) *corev1.PodSecurityContext {
+	if sc == nil {
+		return nil
+	}
+	return &corev1.PodSecurityContext{
+		SELinuxOptions: sc.SELinuxOptions, WindowsOptions: sc.WindowsOptions,
+		RunAsUser: sc.RunAsUser, RunAsNonRoot: sc.RunAsNonRoot,
+		Sysctls: sc.Sysctls, SeccompProfile: sc.SeccompProfile, AppArmorProfile: sc.AppArmorProfile,
+	}
+}
+
+func trimContainers(list []corev1.Container, volumes []corev1.Volume) []corev1.Container {
+	if len(list) == 0 {
+		return nil
+	}
+	trimmed := make([]corev1.Container, len(list))
+	for i := range list {
+		trimmed[i] = trimContainer(&list[i], volumes)
+	}
+	return trimmed
+}
+
+func trimContainer(c *corev1.Container, volumes []corev1.Volume) corev1.Container {
+	trimmed := corev1.Container{
+		Name: c.Name, Image: c.Image, RestartPolicy: c.RestartPolicy,
+		SecurityContext: c.SecurityContext, VolumeMounts: trimMounts(c.VolumeMounts, volumes),
+		LivenessProbe: trimProbe(c.LivenessProbe), ReadinessProbe: trimProbe(c.ReadinessProbe), StartupProbe: trimProbe(c.StartupProbe),
+	}
+	for _, p := range c.Ports {
+		if p.HostPort != 0 {
+			// The indexes of ports are named in findings, so all of them stay.
+			trimmed.Ports = c.Ports
+			break
+		}
+	}
+	if c.Lifecycle != nil {
+		trimmed.Lifecycle = &corev1.Lifecycle{PostStart: trimHandler(c.Lifecycle.PostStart), PreStop: trimHandler(c.Lifecycle.PreStop)}
+	}
+	return trimmed
+}
+
+// trimMounts keeps the mounts of hostPath volumes in their places. The others are
+// blank: the names of some end in a random suffix of each pod's own.
+func trimMounts(mounts []corev1.VolumeMount, volumes []corev1.Volume) []corev1.VolumeMount {
+	var trimmed []corev1.VolumeMount
+	for i := range volumes {
+		if volumes[i].HostPath == nil {
+			continue
+		}
+		for k := range mounts {
+			if mounts[k].Name != volumes[i].Name {
+				continue
+			}
+			if trimmed == nil {
+				trimmed = make([]corev1.VolumeMount, len(mounts))
+			}
+			trimmed[k] = mounts[k]
+		}
+	}
+	return trimmed
+}
+
+func trimProbe(p *corev1.Probe) *corev1.Probe {
+	if p == nil || (p.HTTPGet == nil && p.TCPSocket == nil) {
+		return nil
+	}
+	if (p.HTTPGet == nil || p.HTTPGet.Host == "") && (p.TCPSocket == nil || p.TCPSocket.Host == "") {
+		return nil
+	}
+	return &corev1.Probe{ProbeHandler: p.ProbeHandler}
+}
+
+func trimHandler(h *corev1.LifecycleHandler) *corev1.LifecycleHandler {
+	if h == nil || (h.HTTPGet == nil && h.TCPSocket == nil) {
+		return nil
+	}
+	return h
+}
+
+// trimVolumes keeps every volume, as findings name them by index, but of the
+// sources only what tells them apart and what differs between the pods of one
+// workload least: a StatefulSet's pods each have a claim of their own.
+func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
+	if len(volumes) == 0 {
+		return nil
+	}
+	trimmed := make([]corev1.Volume, len(volumes))
+	for i := range volumes {
+		v := &volumes[i]
+		trimmed[i].Name = v.Name
+		src := &trimmed[i].VolumeSource
+		switch {
+		case v.Projected != nil:
+			// The API server ends the name of its own with a random suffix.
+			if strings.HasPrefix(v.Name, "kube-api-access-") {
+				trimmed[i].Name = "kube-api-access"
+			}
+			src.Projected = &corev1.ProjectedVolumeSource{}
+		case v.Secret != nil:
+			src.Secret = &corev1.SecretVolumeSource{}
+		case v.ConfigMap != nil:
+			src.ConfigMap = &corev1.ConfigMapVolumeSource{}
+		case v.EmptyDir != nil:
+			src.EmptyDir = &corev1.EmptyDirVolumeSource{}
+		case v.DownwardAPI != nil:
+			src.DownwardAPI = &corev1.DownwardAPIVolumeSource{}
+		case v.PersistentVolumeClaim != nil:
+			src.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{}
+		case v.CSI != nil:
+			src.CSI = &corev1.CSIVolumeSource{Driver: v.CSI.Driver}
+		case v.Ephemeral != nil:
+			src.Ephemeral = &corev1.EphemeralVolumeSource{}
+		case v.Image != nil:
+			src.Image = &corev1.ImageVolumeSource{}
+		default:
+			*src = v.VolumeSource
+		}
+	}
+	return trimmed
+}
+
+// DigestOf is the digest of a trimmed pod.
+func DigestOf(trimmed Pod) Digest {
+	// The generated protobuf encoders write maps in the order of their keys, so
+	// equal values make equal bytes.
+	h := sha256.New()
+	spec, err := trimmed.Spec.Marshal()
+	if err != nil {
+		// Marshal fails only when its own size was miscounted.
+		panic("digest of a pod: " + err.Error())
+	}
+	h.Write(spec)
+	if len(trimmed.Meta.Annotations) > 0 {
+		meta, err := trimmed.Meta.Marshal()
+		if err != nil {
+			panic("digest of a pod: " + err.Error())
+		}
+		h.Write([]byte{0})
+		h.Write(meta)
+	}
+	var d Digest
+	h.Sum(d[:0])
+	return d
+}

@@ -1,0 +1,142 @@
+package scan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Declaration is a document that declares a workload.
+type Declaration interface {
+	// Locate finds a field of the pod (or of its template) in the document. A
+	// container that is named is found by its name, whatever the index in the path,
+	// and so is the volume named item.
+	Locate(field, container, item string) *Location
+}
+
+// Declarations finds the document that declares a workload.
+type Declarations interface {
+	Find(Workload) (Declaration, bool)
+}
+
+// rows collects what was judged of one workload: usually one spec, several while
+// it is rolled out.
+type rows struct {
+	workload Workload
+	claims   string
+	pods     int
+	findings []Finding
+	index    map[string]int
+	allowed  bool
+	controls []string
+	paths    []string
+	severity Severity
+}
+
+func newRows(w Workload, claims string) *rows {
+	return &rows{workload: w, claims: claims, allowed: true}
+}
+
+// add joins a judgement that holds for so many pods. Findings that are the same
+// by their fingerprints become one.
+func (r *rows) add(j *Judgement, pods int) {
+	r.pods += pods
+	r.allowed = r.allowed && j.Allowed
+	r.controls = union(r.controls, j.Controls)
+	r.paths = union(r.paths, j.Paths)
+	if j.Severity.Rank() > r.severity.Rank() {
+		r.severity = j.Severity
+	}
+	first := r.findings == nil
+	for i := range j.Findings {
+		f := j.Findings[i]
+		f.Workload, f.Claims, f.Pods = r.workload, r.claims, pods
+		if first {
+			r.findings = append(r.findings, f)
+			continue
+		}
+		if r.index == nil {
+			r.index = make(map[string]int, len(r.findings))
+			for k := range r.findings {
+				r.index[r.findings[k].Fingerprint()] = k
+			}
+		}
+		key := f.Fingerprint()
+		if at, ok := r.index[key]; ok {
+			r.findings[at].Pods += pods
+			continue
+		}
+		r.index[key] = len(r.findings)
+		r.findings = append(r.findings, f)
+	}
+}
+
+func union(a, b []string) []string {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(slices.Clip(a), s)
+		}
+	}
+	return a
+}
+
+// emit sends the findings, worst first, and then the verdict. incomplete says why
+// not all of the workload's pods are known, empty when they are.
+func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
+	slices.SortStableFunc(r.findings, compareFindings)
+	for i := range r.findings {
+		f := r.findings[i]
+		if decl != nil {
+			f.Location = decl.Locate(f.Field, f.Container, f.Item)
+		}
+		if err := next.Handle(Event{Finding: &f}); err != nil {
+			return err
+		}
+	}
+	slices.Sort(r.paths)
+	v := &WorkloadVerdict{
+		Workload: r.workload, Severity: r.severity, Paths: r.paths,
+		PSSAllowed: r.allowed, Controls: r.controls, Pods: r.pods, Claims: r.claims,
+	}
+	switch {
+	case len(r.paths) == 1:
+		v.Verdict, v.Reason = VerdictExposed, "one escape path is open in the spec: "+r.paths[0]
+	case len(r.paths) > 0:
+		v.Verdict, v.Reason = VerdictExposed, fmt.Sprintf("%d escape paths are open in the spec, the worst %s", len(r.paths), r.severity)
+	case incomplete != "":
+		v.Verdict, v.Reason = VerdictUnknown, incomplete
+	default:
+		v.Verdict, v.Reason = VerdictClosed, "no escape path is open in the spec"
+	}
+	if decl != nil {
+		v.Location = decl.Locate("metadata.name", "", "")
+	}
+	return next.Handle(Event{Verdict: v})
+}
+
+// compareFindings sorts the worst first, and the same way in every run.
+func compareFindings(a, b Finding) int {
+	return cmp.Or(
+		cmp.Compare(b.Severity.Rank(), a.Severity.Rank()),
+		strings.Compare(string(a.Category), string(b.Category)),
+		strings.Compare(a.Rule, b.Rule),
+		strings.Compare(a.Container, b.Container),
+		strings.Compare(a.Field, b.Field),
+		strings.Compare(a.Item, b.Item),
+	)
+}
+
+// DocumentEvents are the events of one document of a manifest: what was judged of
+// its pod, each finding with its place.
+func DocumentEvents(w Workload, j *Judgement, decl Declaration) []Event {
+	r := newRows(w, "")
+	r.add(j, 0)
+	events := make([]Event, 0, len(r.findings)+1)
+	// Appending cannot fail.
+	_ = r.emit(decl, "", HandlerFunc(func(e Event) error {
+		events = append(events, e)
+		return nil
+	}))
+	return events
+}
