@@ -1,0 +1,63 @@
+# Everything that is done here often. `make` alone lists it.
+
+GO ?= go
+# How many times each benchmark runs, and which ones.
+COUNT ?= 1
+BENCH ?= .
+# How much work each fuzz target does in `make test`.
+FUZZTIME ?= 500x
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Always asked for: the go command knows better than file times what is stale.
+.PHONY: build
+build: ## Build bin/escape-scanner, and kubectl's name for it
+	$(GO) build -trimpath -o bin/escape-scanner ./cmd/scanner
+	ln -sf escape-scanner bin/kubectl-escape_scanner
+
+.PHONY: demo
+demo: build ## Audit the demo cluster inside the binary
+	bin/escape-scanner scan --demo --fail-on none
+
+.PHONY: controlplane
+controlplane: ## Put the tests' kube-apiserver and etcd in bin/controlplane
+	./hack/controlplane.sh
+
+.PHONY: test
+test: controlplane ## Run all tests with the race detector, then every fuzz target briefly
+	$(GO) test -race -timeout 15m ./...
+	./hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target; FUZZTIME=500x or 30s each
+	./hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: ## Run the linters; the first time builds them
+	./hack/lint.sh config verify
+	./hack/lint.sh run ./...
+
+.PHONY: bench
+bench: controlplane ## Run the benchmarks; COUNT=n times, BENCH=regexp
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./...
+
+.PHONY: golden
+golden: controlplane ## Write golden files and generated docs anew
+	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n 1 dirname | sort -u) -update
+
+.PHONY: docs
+docs: ## Generate docs/rules
+	$(GO) test ./report -run '^TestRulePages$$' -update
+
+.PHONY: tidy
+tidy: ## Tidy go.mod and format the code
+	$(GO) mod tidy
+	./hack/lint.sh fmt
+
+.PHONY: clean
+clean: ## Remove what was built, the tests' control plane included
+	rm -rf bin

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Runs every fuzz target of the module for a fixed amount of work. The first
+# argument is what -fuzztime takes: 500x is 500 executions. To look for bugs with
+# guidance by coverage, run one target with go test -fuzz instead.
+set -eu
+
+cd "$(dirname "$0")/.."
+amount=${1:-500x}
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+targets=0
+go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' ./... >"$tmp/packages"
+while read -r package dir; do
+	names=$(sed -n 's/^func \(Fuzz[A-Z0-9_][A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go | sort)
+	[ -n "$names" ] || continue
+	# Built once for all its targets, and without coverage: that would compile
+	# every dependency anew, and so few executions are not guided anyway.
+	go test -c -o "$tmp/fuzz.test" "$package"
+	for name in $names; do
+		targets=$((targets + 1))
+		# A failing input is written to testdata/fuzz in the package's folder. What
+		# the engine learns goes to a new cache: an old one is replayed before the
+		# count begins, and the work would not be fixed.
+		if ! (cd "$dir" && "$tmp/fuzz.test" -test.run='^$' -test.fuzz="^$name\$" \
+			-test.fuzztime="$amount" -test.fuzzcachedir="$tmp/corpus" \
+			-test.timeout=5m) >"$tmp/log" 2>&1 </dev/null; then
+			cat "$tmp/log"
+			echo "FAIL	$package $name" >&2
+			exit 1
+		fi
+		echo "ok  	$package $name"
+	done
+done <"$tmp/packages"
+
+[ "$targets" -gt 0 ] || {
+	echo "fuzz: no targets found" >&2
+	exit 1
+}
+echo "fuzz: $targets targets, $amount each"
