@@ -147,13 +147,12 @@ func (c *converter) scalar(n *yaml.Node) error {
 		c.buf = appendString(c.buf, n.Value)
 		return nil
 	}
-	s, err := resolve(n)
-	if err != nil {
-		return errorAt(n, "%s", err)
-	}
-	if s.kind == kindString {
+	switch s := resolve(n); s.kind {
+	case kindString:
 		c.buf = appendString(c.buf, s.text)
-	} else {
+	case kindInfinite:
+		return errorAt(n, "%s has no form in JSON", s.text)
+	default:
 		c.buf = append(c.buf, s.text...)
 	}
 	return nil
@@ -227,10 +226,7 @@ func (c *converter) key(n *yaml.Node) (string, error) {
 		c.tagged = true
 		return n.Value, nil
 	}
-	s, err := resolve(n)
-	if err != nil {
-		return "", errorAt(n, "%s", err)
-	}
+	s := resolve(n)
 	if s.kind == kindNull {
 		return "", errorAt(n, "null cannot be a key")
 	}

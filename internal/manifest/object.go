@@ -164,12 +164,11 @@ func (o *object) head(apiVersion, kind string) error {
 			continue
 		}
 		if v.Kind == yaml.ScalarNode {
-			s, err := resolve(v)
-			if err == nil && s.kind == kindString {
+			switch s := resolve(v); s.kind {
+			case kindString:
 				*f.into = s.text
 				continue
-			}
-			if err == nil && s.kind == kindNull {
+			case kindNull:
 				continue
 			}
 		}

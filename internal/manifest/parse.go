@@ -148,8 +148,7 @@ func isEmpty(n *yaml.Node) bool {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.TaggedStyle != 0 {
 		return false
 	}
-	s, err := resolve(n)
-	return err == nil && s.kind == kindNull
+	return resolve(n).kind == kindNull
 }
 
 // bareTag finds the tag "!", which leaves no trace in the nodes.

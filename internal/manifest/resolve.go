@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,6 +24,8 @@ const (
 	kindNull
 	kindBool
 	kindNumber
+	// kindInfinite is a number that JSON has no form for. It can be a key.
+	kindInfinite
 )
 
 // scalar is the value of a scalar. Text is the string, or the number, truth value
@@ -38,23 +39,23 @@ type scalar struct {
 // resolve reads a scalar as kubectl does: by the rules of YAML 1.1 as
 // sigs.k8s.io/yaml applies them, where yes and on are true and 0777 is octal.
 // Tags are not looked at.
-func resolve(n *yaml.Node) (scalar, error) {
+func resolve(n *yaml.Node) scalar {
 	s := n.Value
 	switch {
 	case n.Tag == jsonNumberTag:
-		return scalar{kindNumber, s, s}, nil
+		return scalar{kindNumber, s, s}
 	case n.Style&quotedStyles != 0:
-		return scalar{kindString, s, s}, nil
+		return scalar{kindString, s, s}
 	case s == "":
-		return scalar{kindNull, "null", ""}, nil
+		return scalar{kindNull, "null", ""}
 	}
 	switch c := s[0]; {
 	case strings.IndexByte("yYnNtTfFoO~", c) >= 0:
-		return resolveWord(s), nil
+		return resolveWord(s)
 	case c >= '0' && c <= '9', c == '+', c == '-', c == '.':
 		return resolveNumber(s)
 	}
-	return scalar{kindString, s, s}, nil
+	return scalar{kindString, s, s}
 }
 
 // resolveWord reads the words that YAML 1.1 gives a meaning.
@@ -74,41 +75,44 @@ var decimalFloat = regexp.MustCompile(`^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-
 
 // resolveNumber reads what begins like a number, and may be none: dates, versions
 // and addresses are strings.
-func resolveNumber(s string) (scalar, error) {
+func resolveNumber(s string) scalar {
 	switch s {
-	case ".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF":
-		return scalar{}, fmt.Errorf("%s has no form in JSON", s)
+	case ".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "-.inf", "-.Inf", "-.INF":
+		return scalar{kindInfinite, s, strings.ToLower(s)}
+	case "+.inf", "+.Inf", "+.INF":
+		return scalar{kindInfinite, s, ".inf"}
 	}
 	if s[0] == '.' {
 		if f, err := strconv.ParseFloat(s, 64); err == nil {
 			return floatScalar(f)
 		}
-		return scalar{kindString, s, s}, nil
+		return scalar{kindString, s, s}
 	}
 	plain := strings.ReplaceAll(s, "_", "")
 	if i, err := strconv.ParseInt(plain, 0, 64); err == nil {
 		text := strconv.FormatInt(i, 10)
-		return scalar{kindNumber, text, text}, nil
+		return scalar{kindNumber, text, text}
 	}
 	if u, err := strconv.ParseUint(plain, 0, 64); err == nil {
 		text := strconv.FormatUint(u, 10)
-		return scalar{kindNumber, text, text}, nil
+		return scalar{kindNumber, text, text}
 	}
 	if decimalFloat.MatchString(plain) {
 		if f, err := strconv.ParseFloat(plain, 64); err == nil {
 			return floatScalar(f)
 		}
 	}
-	return scalar{kindString, s, s}, nil
+	return scalar{kindString, s, s}
 }
 
-func floatScalar(f float64) (scalar, error) {
+func floatScalar(f float64) scalar {
+	// As a key a float has the precision of 32 bits: that is what kubectl makes of it.
+	key := strconv.FormatFloat(f, 'g', -1, 32)
 	text, err := json.Marshal(f)
 	if err != nil {
-		return scalar{}, err
+		return scalar{kindInfinite, key, key}
 	}
-	// As a key a float has the precision of 32 bits: that is what kubectl makes of it.
-	return scalar{kindNumber, string(text), strconv.FormatFloat(f, 'g', -1, 32)}, nil
+	return scalar{kindNumber, string(text), key}
 }
 
 // appendString appends s as a string of JSON.
