@@ -25,6 +25,9 @@ type ClusterOptions struct {
 	PSSVersion string
 	// Declarations finds the documents that declare the workloads; nil for none.
 	Declarations Declarations
+	// Failures are what the caller could not read before; they are reported with
+	// the scan's own.
+	Failures []Failure
 }
 
 // clusterRun is the state of one scan of a cluster.
@@ -47,7 +50,7 @@ type clusterRun struct {
 // wrong version), or the handler's. A cancelled context ends the stream early,
 // marked as interrupted.
 func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next Handler) error {
-	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}}
+	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures)}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}

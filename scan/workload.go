@@ -13,6 +13,8 @@ type Declaration interface {
 	// container that is named is found by its name, whatever the index in the path,
 	// and so is the volume named item.
 	Locate(field, container, item string) *Location
+	// Place is where the document begins.
+	Place() *Location
 }
 
 // Declarations finds the document that declares a workload.
@@ -110,7 +112,7 @@ func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
 		v.Verdict, v.Reason = VerdictClosed, "no escape path is open in the spec"
 	}
 	if decl != nil {
-		v.Location = decl.Locate("metadata.name", "", "")
+		v.Location = decl.Place()
 	}
 	return next.Handle(Event{Verdict: v})
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"io"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// deps are what a run takes from its surroundings.
+type deps struct {
+	environ       []string
+	workDir       string
+	userConfigDir string
+	now           func() time.Time
+	// terminalWidth is the width of the terminal behind w; ok is false when w is
+	// none.
+	terminalWidth func(w io.Writer) (width int, ok bool)
+	version       string
+}
+
+func systemDeps() deps {
+	userConfigDir, _ := os.UserConfigDir() // Without a home there is no such directory.
+	return deps{
+		environ:       os.Environ(),
+		userConfigDir: userConfigDir,
+		now:           time.Now,
+		terminalWidth: terminalWidth,
+		version:       buildVersion(),
+	}
+}
+
+func terminalWidth(w io.Writer) (int, bool) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	return width, true
+}
+
+// buildVersion is the module's version, else the commit, else "devel".
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	commit, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	if len(commit) < 12 {
+		return "devel"
+	}
+	return "devel-" + commit[:12] + dirty
+}
+
+// env is the value of a variable, empty when it is not set.
+func (d deps) env(name string) string {
+	for _, e := range d.environ {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// width is the width to write for: COLUMNS beats the terminal's own, and 0 means
+// that w is no terminal.
+func (d deps) width(w io.Writer) int {
+	width, ok := d.terminalWidth(w)
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.Atoi(d.env("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	return width
+}
+
+// color decides about colours on w for the setting auto, always or never.
+func (d deps) color(setting string, w io.Writer) bool {
+	switch setting {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	_, terminal := d.terminalWidth(w)
+	return terminal && d.env("NO_COLOR") == "" && d.env("TERM") != "dumb"
+}

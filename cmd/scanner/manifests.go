@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/internal/manifest"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// progressEvery is how many documents pass between two progress events.
+const progressEvery = 1000
+
+func (a *app) inputs(paths []string) manifest.Inputs {
+	in := manifest.Inputs{Stdin: a.stdin, Files: manifest.OS{}}
+	for _, p := range paths {
+		if p != manifest.Stdin {
+			p = a.path(p)
+		}
+		in.Paths = append(in.Paths, p)
+	}
+	return in
+}
+
+// scanManifests judges every pod and pod template of the files, as they pass by.
+func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Config, h scan.Handler) error {
+	version, notes, err := scan.ResolvePSS(cfg.PSSVersion, "")
+	if err != nil {
+		return err
+	}
+	engine, err := scan.NewEngine(psa.Level(cfg.Level), version)
+	if err != nil {
+		return err
+	}
+	start := a.start(scan.SourceManifests, strings.Join(paths, ","))
+	start.Schema, start.RuleSet, start.Notes = scan.SchemaVersion, scan.RuleSetVersion, notes
+	start.Level, start.PSSVersion = cfg.Level, version.String()
+	if err := h.Handle(scan.Event{Start: &start}); err != nil {
+		return err
+	}
+	judge := func(d *manifest.Document) []scan.Event {
+		j := engine.Judge(scan.Pod{Meta: d.Meta, Spec: d.Spec}, scan.Facts{})
+		return scan.DocumentEvents(d.Workload, j, d)
+	}
+	end := scan.End{}
+	err = manifest.Each(ctx, a.inputs(paths), judge, func(rec manifest.Record[[]scan.Event]) error {
+		return emitRecord(rec, &end, h)
+	})
+	switch {
+	case ctx.Err() != nil:
+		end.Interrupted, end.Incomplete = true, true
+		err = h.Handle(scan.Event{Failure: &scan.Failure{
+			Subject: "scan", Reason: scan.FailureInterrupted, Message: "the scan was interrupted", Affects: "the rest of the documents",
+		}})
+	case err == nil && end.Documents == 0:
+		end.Incomplete = true
+		err = h.Handle(scan.Event{Failure: &scan.Failure{
+			Subject: strings.Join(paths, ","), Reason: scan.FailureNotFound, Affects: "everything: nothing was judged",
+			Message: fmt.Sprintf("no pod and no pod template was found (%d other documents)", end.Skipped),
+		}})
+	}
+	if err != nil {
+		return err
+	}
+	return h.Handle(scan.Event{End: &end})
+}
+
+// emitRecord sends what became of one document.
+func emitRecord(rec manifest.Record[[]scan.Event], end *scan.End, h scan.Handler) error {
+	switch {
+	case rec.Failure != nil:
+		end.Incomplete = true
+		return h.Handle(scan.Event{Failure: rec.Failure})
+	case rec.Skipped != "":
+		end.Skipped++
+		return nil
+	}
+	end.Documents++
+	for _, e := range rec.Value {
+		if err := h.Handle(e); err != nil {
+			return err
+		}
+	}
+	if end.Documents%progressEvery == 0 {
+		return h.Handle(scan.Event{Progress: &scan.Progress{Documents: end.Documents}})
+	}
+	return nil
+}
+
+// declarations reads the documents that declare the cluster's workloads.
+func (a *app) declarations(ctx context.Context, paths []string) (scan.Declarations, []scan.Failure, error) {
+	index := manifest.NewIndex()
+	var failures []scan.Failure
+	keep := func(d *manifest.Document) *manifest.Document { return d }
+	err := manifest.Each(ctx, a.inputs(paths), keep, func(rec manifest.Record[*manifest.Document]) error {
+		switch {
+		case rec.Failure != nil:
+			f := *rec.Failure
+			f.Affects = "where workloads are declared"
+			failures = append(failures, f)
+		case rec.Document != nil:
+			index.Add(rec.Document)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("manifests: %w", err)
+	}
+	return index, failures, nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/report"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+const projectURL = "https://github.com/escape-scanner/escape-scanner"
+
+// outputs are the places that one run writes to.
+type outputs struct {
+	handler scan.Handler
+	files   []*outputFile
+}
+
+// openOutputs makes a handler for every output that was asked for. Files are
+// opened now, so that a wrong path ends the run before anything is read.
+func (a *app) openOutputs(cfg *config.Config) (*outputs, error) {
+	o := &outputs{}
+	var handlers []scan.Handler
+	streaming := false
+	for _, out := range cfg.Outputs() {
+		w := a.stdout
+		if out.File != "" {
+			f, err := openOutput(a.path(out.File))
+			if err != nil {
+				o.discard()
+				return nil, fmt.Errorf("output %s: %w", out.Format, err)
+			}
+			o.files = append(o.files, f)
+			w = f
+		} else if out.Format == "jsonl" {
+			streaming = true
+		}
+		handlers = append(handlers, a.newHandler(cfg, out.Format, w))
+	}
+	if _, terminal := a.terminalWidth(a.stderr); terminal && !streaming {
+		// First, so that its line is gone before anything else is written.
+		handlers = append([]scan.Handler{report.NewProgress(a.stderr)}, handlers...)
+	}
+	o.handler = report.Tee(handlers...)
+	return o, nil
+}
+
+// path is a path of the user's, from the directory that the run is in.
+func (a *app) path(name string) string {
+	if a.workDir == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(a.workDir, name)
+}
+
+func (a *app) newHandler(cfg *config.Config, format string, w io.Writer) scan.Handler {
+	switch format {
+	case "json":
+		return report.NewJSON(w)
+	case "jsonl":
+		return report.NewJSONL(w)
+	case "sarif":
+		return report.NewSARIF(w, report.SARIFOptions{
+			Rules: scan.Rules(), Version: a.version, InformationURI: projectURL, Category: cfg.SARIFCategory,
+			OnTruncate: func(msg string) { a.complain("warning", msg) },
+		})
+	default:
+		return report.NewTable(w, report.TableOptions{Width: a.width(w), Color: a.color(cfg.Color, w)})
+	}
+}
+
+// commit puts the files in their places.
+func (o *outputs) commit() error {
+	var errs []error
+	for _, f := range o.files {
+		errs = append(errs, f.commit())
+	}
+	return errors.Join(errs...)
+}
+
+// discard drops what was written to files.
+func (o *outputs) discard() {
+	for _, f := range o.files {
+		f.discard()
+	}
+}
+
+// outputFile is a file that appears whole, or not at all: readers never see half
+// of a report, and an older one stays until the new one is there.
+type outputFile struct {
+	*bufio.Writer
+	file *os.File
+	// path is where the file goes at the end; empty when it is written in place.
+	path string
+}
+
+func openOutput(path string) (*outputFile, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory", path)
+	case err == nil && !info.Mode().IsRegular():
+		// A pipe or a device cannot be replaced.
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &outputFile{Writer: bufio.NewWriter(f), file: f}, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, err
+	}
+	return &outputFile{Writer: bufio.NewWriter(f), file: f, path: path}, nil
+}
+
+func (f *outputFile) commit() error {
+	err := errors.Join(f.Flush(), f.file.Close())
+	if err != nil || f.path == "" {
+		return err
+	}
+	// CreateTemp makes files for their owner alone; a report is read by others too.
+	mode := os.FileMode(0o644)
+	if info, err := os.Stat(f.path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	if err := os.Chmod(f.file.Name(), mode); err != nil {
+		return err
+	}
+	return os.Rename(f.file.Name(), f.path)
+}
+
+func (f *outputFile) discard() {
+	_ = f.file.Close()
+	if f.path != "" {
+		_ = os.Remove(f.file.Name())
+	}
+}

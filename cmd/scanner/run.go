@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/report"
+)
+
+// The exit codes.
+const (
+	exitOK          = 0
+	exitFindings    = 1
+	exitUsage       = 2
+	exitIncomplete  = 3
+	exitInterrupted = 130
+)
+
+// exitError ends the run with a code of its own. Without an error nothing is
+// printed: the output has said it.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// app is what the commands share.
+type app struct {
+	deps
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	configFile     string
+}
+
+// run is the whole program: everything it reads and writes comes in by arguments.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, d deps) int {
+	// client-go logs to the process's own stderr, past the writer that we were given
+	// and unescaped.
+	klog.SetLogger(logr.Discard())
+	a := &app{deps: d, stdin: stdin, stdout: stdout, stderr: stderr}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{code: exitUsage, err: err}
+	}
+	if ctx.Err() != nil {
+		exit.code = exitInterrupted
+	}
+	if exit.err != nil {
+		a.complain("error", exit.err.Error())
+	}
+	return exit.code
+}
+
+// complain writes a message to stderr, harmless to a terminal.
+func (a *app) complain(kind, msg string) {
+	for line := range strings.Lines(msg) {
+		fmt.Fprintf(a.stderr, "escape-scanner: %s: %s\n", kind, report.Clean(strings.TrimRight(line, "\r\n")))
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "escape-scanner",
+		Short: "Find out what in a Kubernetes cluster can get out to its host",
+		Long: `escape-scanner tells, for every workload of a cluster or of manifests, which ways
+out to the host its pods leave open: by the Pod Security Standards, control by
+control with the field to change, and by a table of escape paths beyond them.
+
+Exit codes: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
+usage or configuration, or no cluster, 3 something could not be read and
+--allow-incomplete was not given, 130 interrupted.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
+	root.AddCommand(a.scanCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")
+	})
+	return root
+}
+
+// load reads the configuration in force for a command with these flags.
+func (a *app) load(flags *pflag.FlagSet) (*config.Config, config.Origins, error) {
+	cfg, origins, err := config.Load(config.Options{
+		File: a.configFile, Flags: flags, Environ: a.environ, WorkDir: a.workDir, UserConfigDir: a.userConfigDir,
+	})
+	if err != nil {
+		return nil, origins, err
+	}
+	return cfg, origins, cfg.CheckRules(ruleIDs())
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return a.printVersion()
+		},
+	}
+}

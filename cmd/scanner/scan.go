@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/internal/demo"
+	"github.com/escape-scanner/escape-scanner/internal/kube"
+	"github.com/escape-scanner/escape-scanner/internal/snapshot"
+	"github.com/escape-scanner/escape-scanner/report"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// scanFlags are the flags of scan that are no configuration: they say what this
+// one run looks at.
+type scanFlags struct {
+	kube          *genericclioptions.ConfigFlags
+	files         []string
+	selector      string
+	allNamespaces bool
+	demo          bool
+	from          string
+	preflight     bool
+}
+
+func (a *app) scanCommand() *cobra.Command {
+	f := &scanFlags{kube: genericclioptions.NewConfigFlags(true)}
+	cmd := &cobra.Command{
+		Use:   "scan",
+		Short: "Audit a cluster, manifests, the demo cluster, or an earlier run",
+		Long: `Audit a cluster (all namespaces, unless -n is given), manifests (-f), the demo
+cluster (--demo), or render an earlier run's events again (--from).`,
+		Example: `  escape-scanner scan --demo
+  escape-scanner scan -n payments --level restricted
+  escape-scanner scan -f deploy/ -o table -o sarif=escape-scanner.sarif
+  helm template ./chart | escape-scanner scan -f -
+  escape-scanner scan -o jsonl=events.jsonl && escape-scanner scan --from events.jsonl -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, _, err := a.load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if err := f.validate(cmd, cfg); err != nil {
+				return err
+			}
+			return a.scan(cmd.Context(), f, cfg)
+		},
+	}
+	flags := cmd.Flags()
+	config.AddFlags(flags)
+	flags.StringSliceVarP(&f.files, "filename", "f", nil, "audit manifests instead of a cluster: a file, a directory, or - for standard input; may be repeated")
+	flags.StringVarP(&f.selector, "selector", "l", "", "label selector that pods must match (cluster only)")
+	flags.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "audit all namespaces, which is the default without -n")
+	flags.BoolVar(&f.demo, "demo", false, "audit the demo cluster that is part of the program")
+	flags.StringVar(&f.from, "from", "", "render the events of an earlier run (-o jsonl or json) again, - for standard input")
+	flags.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan needs and has, and read nothing else")
+	f.kube.AddFlags(flags)
+	return cmd
+}
+
+// validate refuses what cannot be meant together.
+func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
+	var sources []string
+	for _, s := range []struct {
+		name string
+		set  bool
+	}{{"-f", len(f.files) > 0}, {"--demo", f.demo}, {"--from", f.from != ""}, {"--preflight", f.preflight}} {
+		if s.set {
+			sources = append(sources, s.name)
+		}
+	}
+	if len(sources) > 1 {
+		return fmt.Errorf("%s: use one of them", strings.Join(sources, " and "))
+	}
+	offline := len(f.files) > 0 || f.from != ""
+	if offline {
+		for _, name := range []string{"selector", "all-namespaces", "namespace", "context", "cluster", "server"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s: speaks of a cluster, and %s reads none", name, sources[0])
+			}
+		}
+	}
+	if offline && cmd.Flags().Changed(config.KeyManifests) {
+		return fmt.Errorf("--%s: maps a cluster's workloads to files; %s reads no cluster", config.KeyManifests, sources[0])
+	}
+	if f.from != "" {
+		for _, name := range []string{config.KeyLevel, config.KeyPSSVersion} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s: --from renders what was judged; scan again to judge by another one", name)
+			}
+		}
+	}
+	if _, err := labels.Parse(f.selector); err != nil {
+		return fmt.Errorf("selector %q: %w", f.selector, err)
+	}
+	if f.allNamespaces && *f.kube.Namespace != "" {
+		return errors.New("-A and -n: use one of them")
+	}
+	if slices.ContainsFunc(cfg.Outputs(), func(o config.Output) bool { return o.File != "" }) && f.preflight {
+		return errors.New("--preflight: prints to standard output only")
+	}
+	return nil
+}
+
+// namespaces are those that -n names; several are separated by commas.
+func (f *scanFlags) namespaces() []string {
+	var names []string
+	for ns := range strings.SplitSeq(*f.kube.Namespace, ",") {
+		if ns = strings.TrimSpace(ns); ns != "" && !slices.Contains(names, ns) {
+			names = append(names, ns)
+		}
+	}
+	return names
+}
+
+// scan runs one audit: it opens the outputs, feeds them, and turns what they were
+// told into an exit code.
+func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err error) {
+	if f.preflight {
+		return a.preflight(ctx, f, cfg)
+	}
+	known, err := a.knownFindings(cfg.Baseline)
+	if err != nil {
+		return err
+	}
+	outs, err := a.openOutputs(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			outs.discard()
+		}
+	}()
+	tally := scan.NewTally(outs.handler)
+	var chain scan.Handler = tally
+	if known != nil {
+		chain = scan.NewOnly(known, chain)
+	}
+	if f.from == "" {
+		// A replay carries its exceptions already.
+		chain = scan.Except(exceptions(cfg), a.now(), chain)
+	}
+	if err := a.feed(ctx, f, cfg, chain); err != nil {
+		return err
+	}
+	if err := outs.commit(); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	outs.files = nil
+	return verdict(tally.End(), cfg)
+}
+
+// verdict turns the end of a run into the exit code.
+func verdict(end *scan.End, cfg *config.Config) error {
+	switch {
+	case end.Interrupted:
+		return &exitError{code: exitInterrupted}
+	case end.Incomplete && !cfg.AllowIncomplete:
+		return &exitError{code: exitIncomplete}
+	case end.Gate(scan.Severity(cfg.FailOn)):
+		return &exitError{code: exitFindings}
+	}
+	return nil
+}
+
+// feed sends the events of the source that the flags name.
+func (a *app) feed(ctx context.Context, f *scanFlags, cfg *config.Config, h scan.Handler) error {
+	switch {
+	case f.from != "":
+		return a.replay(f.from, h)
+	case len(f.files) > 0:
+		return a.scanManifests(ctx, f.files, cfg, h)
+	case f.demo:
+		return a.scanDemo(ctx, f, cfg, h)
+	default:
+		return a.scanCluster(ctx, f, cfg, h)
+	}
+}
+
+func (a *app) start(source scan.SourceKind, name string) scan.Start {
+	return scan.Start{Tool: "escape-scanner", Version: a.version, Time: a.now().UTC(), Source: source, Cluster: name}
+}
+
+func exceptions(cfg *config.Config) []scan.Exception {
+	list := make([]scan.Exception, len(cfg.Exceptions))
+	for i, x := range cfg.Exceptions {
+		list[i] = scan.Exception{
+			Rule: x.Rule, Namespace: x.Namespace, Workload: x.Workload, Container: x.Container, Image: x.Image,
+			Reason: x.Reason, Expires: x.Expires, File: x.File, Line: x.Line,
+		}
+	}
+	return list
+}
+
+func (a *app) open(name string) (*os.File, error) { return os.Open(a.path(name)) }
+
+func (a *app) replay(name string, h scan.Handler) error {
+	if name == "-" {
+		return report.Replay(a.stdin, h)
+	}
+	file, err := a.open(name)
+	if err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	defer file.Close()
+	if err := report.Replay(file, h); err != nil {
+		return fmt.Errorf("from %s: %w", name, err)
+	}
+	return nil
+}
+
+// knownFindings counts the fingerprints of an earlier run; nil when there is no
+// baseline.
+func (a *app) knownFindings(name string) (map[string]int, error) {
+	if name == "" {
+		return nil, nil
+	}
+	file, err := a.open(name)
+	if err != nil {
+		return nil, fmt.Errorf("baseline: %w", err)
+	}
+	defer file.Close()
+	findings, err := report.ReadFindings(file)
+	if err != nil {
+		return nil, fmt.Errorf("baseline %s: %w", name, err)
+	}
+	known := make(map[string]int, len(findings))
+	for i := range findings {
+		known[findings[i].Fingerprint()]++
+	}
+	return known, nil
+}
+
+func (a *app) clusterOptions(f *scanFlags, cfg *config.Config, start scan.Start) scan.ClusterOptions {
+	start.Selector = f.selector
+	return scan.ClusterOptions{
+		Start: start, Namespaces: f.namespaces(), Level: psa.Level(cfg.Level), PSSVersion: cfg.PSSVersion,
+	}
+}
+
+func (a *app) scanDemo(ctx context.Context, f *scanFlags, cfg *config.Config, h scan.Handler) error {
+	cluster, err := snapshot.Load(ctx, demo.Files(), demo.ServerVersion)
+	if err != nil {
+		return err
+	}
+	if cluster.Selector, err = labels.Parse(f.selector); err != nil {
+		return fmt.Errorf("selector %q: %w", f.selector, err)
+	}
+	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), cfg, h)
+}
+
+func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config, h scan.Handler) error {
+	cluster, name, err := connect(f, cfg)
+	if err != nil {
+		return err
+	}
+	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h)
+}
+
+// scanSource scans a cluster, with the documents of --manifests beside it.
+func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, cfg *config.Config, h scan.Handler) error {
+	if len(cfg.Manifests) > 0 {
+		index, failures, err := a.declarations(ctx, cfg.Manifests)
+		if err != nil {
+			return err
+		}
+		opts.Declarations, opts.Failures = index, failures
+	}
+	return scan.ScanCluster(ctx, cluster, opts, h)
+}
+
+// connect makes the client of the cluster that kubectl's flags name, and gives the
+// name of the context for people.
+func connect(f *scanFlags, cfg *config.Config) (cluster *kube.Cluster, name string, err error) {
+	rest, err := f.kube.ToRESTConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("cluster: %w (without a cluster, try --demo or -f)", err)
+	}
+	cluster, err = kube.NewCluster(rest, kube.Options{PageSize: int64(cfg.PageSize), Selector: f.selector})
+	if err != nil {
+		return nil, "", err
+	}
+	return cluster, contextName(f.kube, rest.Host), nil
+}
+
+// contextName is the context in use, or the server's address without one.
+func contextName(flags *genericclioptions.ConfigFlags, host string) string {
+	if *flags.Context != "" {
+		return *flags.Context
+	}
+	raw, err := flags.ToRawKubeConfigLoader().RawConfig()
+	if err == nil && raw.CurrentContext != "" {
+		return raw.CurrentContext
+	}
+	return host
+}
