@@ -50,11 +50,11 @@ func (l *layout) row(indent, hang int, spans ...span) {
 	}
 	col, blanks, start := 0, indent, indent
 	for _, s := range spans {
-		if s.text == "" {
+		if s.text = strings.Trim(s.text, " "); s.text == "" {
 			continue
 		}
 		w := width(s.text)
-		if l.width > 0 && col+blanks+w > l.width && col > start {
+		if l.width > 0 && col > start && !l.goesOn(col+blanks, hang, w) {
 			l.newline()
 			col, blanks, start = 0, hang, hang
 		}
@@ -76,6 +76,12 @@ func (l *layout) row(indent, hang int, spans ...span) {
 		blanks = gap + max(0, s.pad-w)
 	}
 	l.newline()
+}
+
+// goesOn reports whether a span w cells wide should begin at col: it fits, or it
+// would have to be broken in a new line as well and much of it fits here.
+func (l *layout) goesOn(col, hang, w int) bool {
+	return col+w <= l.width || hang+w > l.width && l.width-col >= narrowest
 }
 
 // paint writes text in a style, if there are colours.

@@ -44,15 +44,12 @@ func (p *progress) Handle(e scan.Event) error {
 
 // progressLine is ASCII and shorter than the narrowest terminal.
 func progressLine(p *scan.Progress) string {
-	var parts []string
+	parts := []string{fmt.Sprintf("%d pods", p.Pods)}
 	if p.Documents > 0 {
-		parts = append(parts, fmt.Sprintf("%d documents", p.Documents))
-	}
-	if p.Pods > 0 || p.Documents == 0 {
-		parts = append(parts, fmt.Sprintf("%d pods", p.Pods))
+		parts[0] = fmt.Sprintf("%d documents", p.Documents)
 	}
 	if p.Remaining > 0 {
-		parts = append(parts, fmt.Sprintf("%d left", p.Remaining))
+		parts = append(parts, fmt.Sprintf("about %d left", p.Remaining))
 	} else if p.Workloads > 0 {
 		parts = append(parts, fmt.Sprintf("%d workloads", p.Workloads))
 	}

@@ -110,11 +110,14 @@ func (s *sarifReport) write(end *scan.End) error {
 	}
 	if fit < len(results) {
 		left = append(left, leftOut(findings[fit:], fmt.Sprintf("a file may have %.1f MB compressed", float64(s.maxGzip)/1e6)))
-		// The rules of what is left out go with it, so the indexes change.
-		rules = newRuleTable(s.opts.Rules, findings[:fit])
-		run = s.run(end, rules)
-		if results, err = encodeResults(findings[:fit], rules); err != nil {
-			return err
+		results = results[:fit]
+		// When the last finding of a rule is left out its rule goes too, and the
+		// indexes of the others change.
+		if kept := newRuleTable(s.opts.Rules, findings[:fit]); len(kept.descriptors) < len(rules.descriptors) {
+			run = s.run(end, kept)
+			if results, err = encodeResults(findings[:fit], kept); err != nil {
+				return err
+			}
 		}
 	}
 	for _, msg := range left {

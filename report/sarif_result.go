@@ -75,36 +75,41 @@ func result(f *scan.Finding, rule int, fingerprint string) resultJSON {
 	return out
 }
 
-// resultText is what the annotation in a pull request says: what is wrong, where
-// in the workload, and which value would pass.
+// resultText is what the annotation in a pull request says: where in the
+// workload, what is wrong, and which value would pass.
 func resultText(f *scan.Finding) string {
-	text := Clean(f.Message)
-	if text == "" {
-		text = Clean(f.Title)
+	message := limitRunes(Clean(f.Message), maxText)
+	if f.Category == scan.CategoryException {
+		return unlinked(sentence(Clean(f.Workload.Name) + ": " + message))
 	}
-	text = strings.TrimRight(limitRunes(text, maxText), ".") + "."
-	if f.Workload != (scan.Workload{}) {
-		text += " " + Clean(f.Workload.String())
-		if f.Container != "" {
-			text += ", container " + Clean(f.Container)
-		}
+	text := Clean(f.Workload.String())
+	if f.Container != "" {
+		text += ", container " + Clean(f.Container)
 	}
+	what := Clean(f.Title)
+	if message != "" && message != what {
+		what = strings.TrimPrefix(what+": "+message, ": ")
+	}
+	text = sentence(text + ": " + what)
 	if f.Field != "" {
-		text += ": " + Clean(f.Field) + " is " + limitRunes(value(f.Now), maxValue)
+		change := ""
 		switch {
 		case f.Fix == nil:
 		case f.Fix.Op == scan.FixRemove:
-			text += "; remove it"
+			change = "; remove it"
 		default:
-			text += "; set it to " + limitRunes(value(f.Fix.Value), maxValue)
+			change = "; set it to " + limitRunes(value(f.Fix.Value), maxValue)
 		}
-		text += "."
+		text += " " + sentence(Clean(f.Field)+" is "+limitRunes(value(f.Now), maxValue)+change)
 	}
 	for _, mark := range marks(f) {
-		text += " (" + mark.text + ")"
+		text += " " + sentence(mark.text)
 	}
 	return unlinked(text)
 }
+
+// sentence ends text with one full stop.
+func sentence(text string) string { return strings.TrimRight(text, ". ") + "." }
 
 // unlinked keeps names from making links of the text: SARIF reads [text](target)
 // in plain messages too.
@@ -136,20 +141,26 @@ func resultLocation(f *scan.Finding) *scan.Location {
 		return f.Location
 	}
 	w := f.Workload
-	if w == (scan.Workload{}) {
+	if f.Category == scan.CategoryException {
 		return &scan.Location{File: "cluster/exceptions.yaml", Line: 1, Column: 1}
 	}
 	path := "cluster/" + segment(w.Namespace) + "/" + segment(w.Kind) + "/" + segment(w.Name) + ".yaml"
 	return &scan.Location{File: path, Line: 1, Column: 1}
 }
 
-// segment is a name that is one part of a path and stays one.
+// segment makes one harmless part of a path of a name.
 func segment(name string) string {
-	name = strings.ReplaceAll(name, "/", "_")
-	if strings.Trim(name, ".") == "" {
+	part := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+			return r
+		}
+		return '_'
+	}, name)
+	if strings.Trim(part, ".") == "" {
 		return "-"
 	}
-	return name
+	return limitRunes(part, 253)
 }
 
 // physical is a place in a file, as a URI with a region.
@@ -187,7 +198,7 @@ func fileURI(file string) string {
 
 // logical names the place in Kubernetes' own terms.
 func logical(f *scan.Finding) *sarif.LogicalLocation {
-	if f.Workload == (scan.Workload{}) {
+	if f.Category == scan.CategoryException {
 		return nil
 	}
 	name, full := f.Workload.Name, f.Workload.String()

@@ -82,7 +82,8 @@ func descriptor(r scan.Rule) *sarif.ReportingDescriptor {
 // ruleName is the title in PascalCase. It must not equal the ID.
 func ruleName(r scan.Rule) string {
 	var b strings.Builder
-	for _, word := range strings.FieldsFunc(r.Title, func(c rune) bool {
+	title := strings.ReplaceAll(r.Title, "'", "")
+	for _, word := range strings.FieldsFunc(title, func(c rune) bool {
 		return !unicode.IsLetter(c) && !unicode.IsDigit(c)
 	}) {
 		first, rest := []rune(word)[:1], []rune(word)[1:]

@@ -33,9 +33,12 @@ func foldFindings(findings []*scan.Finding, fold bool) []findingRow {
 
 // foldKey is everything that a line shows but the container and its index.
 func foldKey(f *scan.Finding) string {
-	before, _, after := splitIndex(f.Field)
+	before, index, after := splitIndex(f.Field)
+	if inContainer(f.Field) {
+		index = ""
+	}
 	parts := []string{
-		string(f.Severity), f.Rule, f.Workload.String(), before, after, f.Item,
+		string(f.Severity), f.Rule, f.Workload.String(), before, index, after, f.Item,
 		compactJSON(f.Now), fmt.Sprint(f.Pods),
 	}
 	if f.Fix != nil {
@@ -61,27 +64,45 @@ func splitIndex(path string) (before, index, after string) {
 	return before, index, after
 }
 
-// containers names the containers of the row.
+// containers names the containers of the row, and what kind those are that are
+// not ordinary ones.
 func (r findingRow) containers() string {
-	names := appendNew(nil, Clean(r.Container))
+	names := appendNew(nil, containerName(r.Finding))
 	for _, f := range r.others {
-		names = appendNew(names, Clean(f.Container))
+		names = appendNew(names, containerName(f))
 	}
 	return strings.Join(names, ", ")
 }
 
-// field is the path to blame, with the indexes of all the containers.
-func (r findingRow) field() string {
-	before, index, after := splitIndex(r.Field)
-	if len(r.others) == 0 || index == "" {
-		return Clean(r.Field)
+func containerName(f *scan.Finding) string {
+	name := Clean(f.Container)
+	if kind := Clean(string(f.ContainerKind)); name != "" && kind != "" && f.ContainerKind != scan.KindContainer {
+		name += " (" + strings.TrimSuffix(kind, " container") + ")"
 	}
-	indexes := []string{index}
-	for _, f := range r.others {
-		_, index, _ := splitIndex(f.Field)
-		indexes = appendNew(indexes, index)
+	return name
+}
+
+// field is the path to blame. The short form begins at the container, which the
+// line names beside it.
+func (r findingRow) field(short bool) string {
+	field := r.Field
+	if _, _, after := splitIndex(field); short && r.Container != "" && strings.HasPrefix(after, ".") && inContainer(field) {
+		field = after[1:]
 	}
-	return Clean(before + "[" + strings.Join(indexes, ",") + "]" + after)
+	// The change shows most items, as the value that is there now.
+	if r.Item != "" && !strings.Contains(field, r.Item) && !strings.Contains(value(r.Now), Clean(r.Item)) {
+		field += " (" + r.Item + ")"
+	}
+	return Clean(field)
+}
+
+func inContainer(field string) bool {
+	for _, list := range []string{"spec.containers[", "spec.initContainers[", "spec.ephemeralContainers["} {
+		if strings.HasPrefix(field, list) {
+			return true
+		}
+	}
+	return false
 }
 
 // places are the lines to edit, the file named once.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,10 +15,7 @@ func (t *table) render(end *scan.End) {
 	t.header()
 	t.unread(end)
 	t.workloads(groups)
-	t.section("EXCEPTIONS that do not do their work", len(t.exceptions))
-	for _, r := range foldFindings(t.exceptions, t.width > 0) {
-		t.finding(r, columns{}, false)
-	}
+	t.exceptionList()
 	t.nodeList()
 	t.summary(end)
 }
@@ -52,14 +50,14 @@ func (t *table) unread(end *scan.End) {
 	t.row(0, 2, incompleteSpans(end)...)
 	for i, f := range t.failures {
 		if t.width > 0 && i == 2*maxListed {
-			t.row(2, 4, span{text: fmt.Sprintf("and %d more that could not be read", len(t.failures)-i), style: bold})
+			t.row(t.indent(), 4, span{text: fmt.Sprintf("and %d more that could not be read", len(t.failures)-i), style: bold})
 			break
 		}
 		subject := f.Subject
 		if f.Namespace != "" {
 			subject += " in " + f.Namespace
 		}
-		t.row(2, 4,
+		t.row(t.indent(), 4,
 			span{text: "NOT READ", style: alarm},
 			span{text: Clean(subject), style: bold},
 			span{text: Clean(string(f.Reason)) + ":"},
@@ -184,23 +182,19 @@ func (t *table) columns(rows []findingRow) columns {
 
 // finding writes one finding, or those that differ in the container only.
 func (t *table) finding(r findingRow, cols columns, countPods bool) {
-	severity := span{text: strings.ToUpper(Clean(string(r.Severity))), style: severityStyle(r.Severity), pad: len("CRITICAL")}
+	severity := severitySpan(r.Severity)
 	if r.Excepted != nil {
 		severity.style = dim
 	}
 	spans := []span{severity, {text: Clean(r.Rule), style: bold, pad: cols.rule}}
 	container := r.containers()
 	if t.width == 0 {
-		if r.Workload != (scan.Workload{}) {
-			spans = append(spans, span{text: t.name(r.Workload)})
-		}
-		if container == "" {
-			container = "-"
-		}
+		spans = append(spans, span{text: t.name(r.Workload)})
+		container = cmp.Or(container, "-")
 	}
 	spans = append(spans, span{text: container, pad: cols.container})
 	if r.Field != "" {
-		spans = append(spans, span{text: r.field()}, span{text: t.change(r.Finding), style: bold})
+		spans = append(spans, span{text: r.field(t.width > 0)}, span{text: t.change(r.Finding), style: bold})
 	}
 	if countPods && r.Pods > 0 {
 		spans = append(spans, span{text: plural(r.Pods, "pod")})
@@ -208,7 +202,24 @@ func (t *table) finding(r findingRow, cols columns, countPods bool) {
 	spans = append(spans, span{text: r.places(), style: dim})
 	spans = append(spans, marks(r.Finding)...)
 	t.row(t.indent(), t.hang(), append(spans, t.message(r.Finding))...)
-	t.messageBelow(r.Finding)
+}
+
+// exceptionList writes the exceptions of the configuration that do not do their
+// work: they name no field of a workload.
+func (t *table) exceptionList() {
+	t.section("EXCEPTIONS THAT DO NOT HOLD", len(t.exceptions))
+	for _, f := range t.exceptions {
+		t.row(t.indent(), t.hang(),
+			severitySpan(f.Severity),
+			span{text: Clean(f.Rule), style: bold},
+			span{text: Clean(f.Workload.Name)},
+			span{text: place(f.Location), style: dim},
+			span{text: Clean(f.Message)})
+	}
+}
+
+func severitySpan(s scan.Severity) span {
+	return span{text: strings.ToUpper(Clean(string(s))), style: severityStyle(s), pad: len("CRITICAL")}
 }
 
 // indent is that of a finding's line and hang that of what follows it.
@@ -227,30 +238,22 @@ func (t *table) hang() int {
 }
 
 // says reports whether the message adds to what the columns show. That of a
-// control of the Pod Security Standards does not.
+// control of the Pod Security Standards does so only where no repair was found.
 func says(f *scan.Finding) bool {
-	return f.Message != "" && (f.Category != scan.CategoryPSS || f.Field == "")
+	return f.Message != "" && (f.Category != scan.CategoryPSS || f.Fix == nil)
 }
 
-// message is the end of the line where there is no width to keep.
+// message ends the line. What an escape path opens takes at most one line of a
+// terminal; what else there is to say is given whole.
 func (t *table) message(f *scan.Finding) span {
-	if t.width > 0 || !says(f) {
+	if !says(f) {
 		return span{}
 	}
-	return span{text: Clean(f.Message)}
-}
-
-// messageBelow gives the message one line on a terminal; for an exception it is
-// all there is to read, so it is given whole.
-func (t *table) messageBelow(f *scan.Finding) {
-	if t.width == 0 || !says(f) {
-		return
-	}
 	text := Clean(f.Message)
-	if f.Category == scan.CategoryEscape {
+	if t.width > 0 && f.Category == scan.CategoryEscape {
 		text = shorten(text, t.width-min(t.hang(), t.width/4))
 	}
-	t.row(t.hang(), t.hang(), span{text: text, style: dim})
+	return span{text: text, style: dim}
 }
 
 // change is what is there now and what would pass.
@@ -260,9 +263,6 @@ func (t *table) change(f *scan.Finding) string {
 		limit = max(narrowest, t.width/2)
 	}
 	text := shorten(value(f.Now), limit)
-	if f.Item != "" && !strings.Contains(text, Clean(f.Item)) {
-		text = "[" + shorten(Clean(f.Item), limit) + "] " + text
-	}
 	switch {
 	case f.Fix == nil:
 	case f.Fix.Op == scan.FixRemove:

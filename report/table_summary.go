@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,40 +12,51 @@ import (
 // nodeList writes the nodes, those alike on one line.
 func (t *table) nodeList() {
 	names := map[string][]string{}
+	kinds := map[string][]span{}
 	for _, n := range t.nodes {
-		var parts []string
-		for _, part := range []string{
-			n.OSImage, labelled("kernel", n.KernelVersion), n.Architecture,
-			n.ContainerRuntime, labelled("kubelet", n.KubeletVersion),
-		} {
-			if part != "" {
-				parts = append(parts, Clean(part))
-			}
-		}
-		kind := cmp.Or(strings.Join(parts, "  "), "nothing known")
-		names[kind] = append(names[kind], Clean(n.Name))
+		spans := nodeSpans(n)
+		key := fmt.Sprint(spans)
+		kinds[key] = spans
+		names[key] = append(names[key], Clean(n.Name))
 	}
 	t.section("", len(names))
-	for _, kind := range slices.Sorted(maps.Keys(names)) {
-		list := names[kind]
+	for _, key := range slices.Sorted(maps.Keys(names)) {
+		list := names[key]
 		more := ""
 		if t.width > 0 && len(list) > maxListed {
 			more = fmt.Sprintf(" and %d more", len(list)-maxListed)
 			list = list[:maxListed]
 		}
-		t.row(0, 2,
-			span{text: "NODES", style: bold},
-			span{text: fmt.Sprint(len(names[kind]))},
-			span{text: kind},
-			span{text: strings.Join(list, ", ") + more, style: dim})
+		spans := append([]span{
+			{text: "NODES", style: bold, pad: len("VERDICTS")},
+			{text: fmt.Sprint(len(names[key]))},
+		}, kinds[key]...)
+		t.row(0, summaryHang, append(spans, span{text: strings.Join(list, ", ") + more, style: dim})...)
 	}
 }
+
+// nodeSpans is what a node shares with others like it.
+func nodeSpans(n *scan.Node) []span {
+	var spans []span
+	for _, text := range []string{
+		n.OSImage, labelled("kernel", n.KernelVersion), n.Architecture,
+		n.ContainerRuntime, labelled("kubelet", n.KubeletVersion),
+	} {
+		if text != "" {
+			spans = append(spans, span{text: Clean(text)})
+		}
+	}
+	return spans
+}
+
+// summaryHang is where the lines of the summary go on: behind their first word.
+const summaryHang = len("VERDICTS") + gap
 
 // summary says how it ended, and again if it did not end well.
 func (t *table) summary(end *scan.End) {
 	t.newline()
-	t.row(0, 2, t.scannedSpans(end)...)
-	verdicts := []span{{text: "VERDICTS", style: bold}}
+	t.row(0, summaryHang, t.scannedSpans(end)...)
+	verdicts := []span{{text: "VERDICTS", style: bold, pad: len("VERDICTS")}}
 	for _, v := range scan.Verdicts() {
 		s := span{text: fmt.Sprintf("%d %s", end.Verdicts[v], v)}
 		if end.Verdicts[v] > 0 {
@@ -54,11 +64,11 @@ func (t *table) summary(end *scan.End) {
 		}
 		verdicts = append(verdicts, s)
 	}
-	t.row(0, 2, verdicts...)
-	t.row(0, 2, findingSpans(end)...)
+	t.row(0, summaryHang, verdicts...)
+	t.row(0, summaryHang, findingSpans(end)...)
 	if s := t.start; s != nil {
-		t.row(0, 2,
-			span{text: "JUDGED", style: bold},
+		t.row(0, summaryHang,
+			span{text: "JUDGED", style: bold, pad: len("VERDICTS")},
 			span{text: Clean(strings.TrimSpace("by Pod Security Standards " + s.Level + " " + s.PSSVersion))},
 			span{text: Clean(labelled("rule set", s.RuleSet))})
 	}
@@ -74,7 +84,7 @@ func (t *table) summary(end *scan.End) {
 
 func (t *table) scannedSpans(end *scan.End) []span {
 	spans := []span{
-		{text: "SCANNED", style: bold},
+		{text: "SCANNED", style: bold, pad: len("VERDICTS")},
 		{text: plural(end.Workloads, "workload")},
 	}
 	if end.Pods > 0 {
@@ -93,7 +103,7 @@ func (t *table) scannedSpans(end *scan.End) []span {
 }
 
 func findingSpans(end *scan.End) []span {
-	spans := []span{{text: "FINDINGS", style: bold}}
+	spans := []span{{text: "FINDINGS", style: bold, pad: len("VERDICTS")}}
 	for _, sev := range scan.Severities() {
 		s := span{text: fmt.Sprintf("%d %s", end.Findings[sev], sev)}
 		if end.Findings[sev] > 0 {

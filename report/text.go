@@ -148,7 +148,7 @@ func cut(s string, max int) (head, rest string) {
 		space = at
 	}
 	if space > at/2 {
-		return s[:space], strings.TrimLeft(s[space:], " ")
+		return strings.TrimRight(s[:space], " "), strings.TrimLeft(s[space:], " ")
 	}
 	return s[:at], s[at:]
 }

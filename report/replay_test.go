@@ -1,0 +1,260 @@
+package report
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"unicode/utf8"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+func replay(t testing.TB, f format, saved []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := Replay(bytes.NewReader(saved), f.make(&out)); err != nil {
+		t.Fatalf("%s: %v", f.name, err)
+	}
+	return out.Bytes()
+}
+
+func TestReplayWritesWhatTheRunWrote(t *testing.T) {
+	events := sampleEvents()
+	lines := write(t, format{"jsonl", NewJSONL}, events)
+	object := write(t, format{"json", NewJSON}, events)
+	for _, f := range formats() {
+		t.Run(f.name, func(t *testing.T) {
+			live := write(t, f, events)
+			if got := replay(t, f, lines); !bytes.Equal(got, live) {
+				t.Errorf("from jsonl: %s", firstDifference(got, live))
+			}
+			if f.name == "events.jsonl" {
+				return // The object has no order between kinds and no progress.
+			}
+			if got := replay(t, f, object); !bytes.Equal(got, live) {
+				t.Errorf("from json: %s", firstDifference(got, live))
+			}
+		})
+	}
+}
+
+func TestReplayReadsInSmallPieces(t *testing.T) {
+	for _, f := range []format{{"jsonl", NewJSONL}, {"json", NewJSON}} {
+		saved := write(t, f, sampleEvents())
+		var out bytes.Buffer
+		if err := Replay(iotest.OneByteReader(bytes.NewReader(saved)), f.make(&out)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out.Bytes(), saved) {
+			t.Errorf("%s differs", f.name)
+		}
+	}
+}
+
+const (
+	startLine   = `{"start":{"schema":1,"tool":"t","version":"v","ruleSet":"1","time":"2026-11-22T00:00:00Z","source":"demo","level":"baseline","pssVersion":"latest"}}` + "\n"
+	findingLine = `{"finding":{"rule":"privileged","category":"pss","title":"t","severity":"high","workload":{"kind":"Pod","name":"p"},"field":"spec","now":null,"message":"m"}}` + "\n"
+	endLine     = `{"end":{"workloads":0,"findings":{},"verdicts":{},"incomplete":false}}` + "\n"
+)
+
+func TestReplayAccepts(t *testing.T) {
+	for name, in := range map[string]string{
+		"no line feed at the end": startLine + strings.TrimSuffix(endLine, "\n"),
+		"blank lines":             "\n" + startLine + "\n\n" + findingLine + endLine + "\n \n",
+		"carriage returns":        strings.ReplaceAll(startLine+findingLine+endLine, "\n", "\r\n"),
+		"a byte order mark":       "\ufeff" + startLine + endLine,
+		"fields of later writers": startLine + `{"node":{"name":"n","kernelModules":["a"]}}` + "\n" + endLine,
+		"an object on one line":   `{"start":{"schema":1},"nodes":[],"findings":[],"verdicts":[],"failures":[],"end":{"workloads":0}}`,
+		"arrays in another order": `{"start":{"schema":1},"failures":[],"verdicts":[],"nodes":[{"name":"n"}],"findings":[],"end":{"workloads":0}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := Replay(strings.NewReader(in), discard()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func discard() scan.Handler { return scan.HandlerFunc(func(scan.Event) error { return nil }) }
+
+func TestReplayRefuses(t *testing.T) {
+	object := func(middle string) string { return "{\n\"start\":{\"schema\":1},\n" + middle + "}" }
+	for name, tc := range map[string]struct{ in, want string }{
+		"an empty file":           {"", "empty"},
+		"blank lines only":        {"\n\n", "empty"},
+		"no end":                  {startLine + findingLine, "line 2: no end event after this: the file is truncated"},
+		"a line cut off":          {startLine + findingLine[:40], "line 2: finding: broken off: the file is truncated"},
+		"a first line cut off":    {startLine[:40], "line 1: start: broken off"},
+		"garbage in a line":       {startLine + "{\"finding\":{]}\n" + endLine, "line 2: finding: broken: invalid character ']'"},
+		"a wrong type":            {startLine + "\n" + `{"node":{"name":7}}` + "\n" + endLine, "line 3: node: broken: json: cannot unmarshal number"},
+		"text":                    {"EXPOSED  shop/Deployment/checkout\n", "line 1: not a saved run: broken: invalid character 'E'"},
+		"binary":                  {"\x00\x01\x02", "line 1"},
+		"UTF-16":                  {"\xff\xfe{\x00\"\x00", "line 1"},
+		"an array":                {"[1]\n", "line 1: not a saved run: want an object"},
+		"a YAML file":             {"apiVersion: v1\nkind: Pod\n", "line 1"},
+		"another JSON file":       {`{"apiVersion":"v1","kind":"Pod"}`, "line 1: not a saved run: want an object that begins with start"},
+		"no start":                {findingLine + endLine, "line 1: no start event"},
+		"two starts":              {startLine + startLine + endLine, "line 2: a second start event"},
+		"two runs":                {startLine + endLine + startLine + endLine, "line 3: something after the end"},
+		"a finding after the end": {startLine + endLine + findingLine, "line 3: something after the end"},
+		"a newer schema":          {strings.Replace(startLine, `"schema":1`, `"schema":2`, 1) + endLine, "line 1: start: schema 2 is newer than this version reads (1)"},
+		"no schema":               {`{"start":{}}` + "\n" + endLine, "line 1: start: schema 0"},
+		"a kind it does not know": {startLine + `{"alert\u001b":{}}` + "\n" + endLine, `line 2: unknown kind of event "alert\\x1b"`},
+		"two kinds in a line":     {startLine + `{"node":{"name":"n"},"end":{}}` + "\n" + endLine, "line 2: more than one event in a line"},
+		"one kind twice":          {startLine + `{"node":{"name":"n"},"node":{"name":"m"}}` + "\n" + endLine, "line 2: more than one event in a line"},
+		"two events in a line":    {startLine + `{"node":{"name":"n"}} {"node":{"name":"m"}}` + "\n" + endLine, "line 2: something after the event"},
+		"nothing in a line":       {startLine + "{}\n" + endLine, "line 2: an event with nothing in it"},
+		"null":                    {startLine + `{"end":null}` + "\n", "line 2: end: null"},
+		"a finding of nothing":    {startLine + `{"finding":{}}` + "\n" + endLine, "line 2: finding: no rule"},
+		"a severity of its own":   {startLine + strings.Replace(findingLine, `"high"`, `"catastrophic"`, 1) + endLine, `line 2: finding: severity "catastrophic" is not known`},
+		"a verdict of its own":    {startLine + `{"verdict":{"verdict":"guarded"}}` + "\n" + endLine, `line 2: verdict: "guarded" is not known`},
+		"an object cut off":       {object("\"nodes\":[\n{\"name\":\"n\"},\n{\"na"), "line 5: node: broken off: the file is truncated"},
+		"an object without end":   {object("\"nodes\":[],\"findings\":[],\"verdicts\":[],\"failures\":[]\n"), "no end event"},
+		"an object without array": {object("\"nodes\":[],\"verdicts\":[],\"failures\":[],\n\"end\":{}\n"), "no findings: want the whole object"},
+		"an array twice":          {object("\"nodes\":[],\n\"nodes\":[]"), "line 4: nodes: a second time"},
+		"an unknown array":        {object("\"alerts\":[]"), `line 3: unknown key "alerts"`},
+		"an object for an array":  {object("\"nodes\":{}"), "line 3: nodes: want an array"},
+		"end before the findings": {object("\"end\":{},\n\"findings\":[{\"rule\":\"r\",\"severity\":\"low\"}]"), "something after the end"},
+		"something after it":      {object("\"nodes\":[],\"findings\":[],\"verdicts\":[],\"failures\":[],\"end\":{}") + "\n{}", "something after the run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Replay(strings.NewReader(tc.in), discard())
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v\nwant %s", err, tc.want)
+			}
+			if r, bad := harmful(err.Error()); bad {
+				t.Errorf("%q lets %U through", err, r)
+			}
+		})
+	}
+}
+
+// Wherever a saved run is cut, the rest is refused.
+func TestReplayRefusesEveryTruncation(t *testing.T) {
+	for _, f := range []format{{"jsonl", NewJSONL}, {"json", NewJSON}} {
+		saved := bytes.TrimSpace(replay(t, f, []byte(startLine+findingLine+endLine)))
+		for n := range saved {
+			if err := Replay(bytes.NewReader(saved[:n]), discard()); err == nil {
+				t.Fatalf("%s: the first %d of %d bytes pass for a whole run", f.name, n, len(saved))
+			}
+		}
+	}
+}
+
+func TestReplayBoundsALine(t *testing.T) {
+	endless := io.MultiReader(strings.NewReader(startLine+`{"finding":{"rule":"`), letters{})
+	p := &replayer{h: discard(), maxLine: 1 << 20}
+	err := p.run(bufio.NewReader(endless))
+	if err == nil || err.Error() != "line 2: longer than 1 MiB: no event is" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// letters is a line that never ends.
+type letters struct{}
+
+func (letters) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'a'
+	}
+	return len(p), nil
+}
+
+func TestReplayPassesErrorsOn(t *testing.T) {
+	broken := errors.New("disk full")
+	h := scan.HandlerFunc(func(e scan.Event) error {
+		if e.Finding != nil {
+			return broken
+		}
+		return nil
+	})
+	for _, in := range []string{
+		startLine + findingLine + endLine,
+		"{\n\"start\":{\"schema\":1},\"findings\":[{\"rule\":\"r\",\"severity\":\"low\"}]",
+	} {
+		if err := Replay(strings.NewReader(in), h); err != broken {
+			t.Errorf("got %v, want the handler's own error", err)
+		}
+	}
+	if err := Replay(io.MultiReader(strings.NewReader(startLine), iotest.ErrReader(os.ErrClosed)), discard()); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+}
+
+func TestReadFindings(t *testing.T) {
+	var want []string
+	for _, e := range sampleEvents() {
+		if e.Finding != nil {
+			want = append(want, e.Finding.Fingerprint())
+		}
+	}
+	for _, f := range []format{{"jsonl", NewJSONL}, {"json", NewJSON}} {
+		saved := write(t, f, sampleEvents())
+		findings, err := ReadFindings(bytes.NewReader(saved))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i := range findings {
+			got = append(got, findings[i].Fingerprint())
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%s: fingerprints differ", f.name)
+		}
+		if findings, err := ReadFindings(bytes.NewReader(saved[:len(saved)/2])); err == nil || findings != nil {
+			t.Errorf("%s: half a baseline gives %d findings and %v", f.name, len(findings), err)
+		}
+	}
+}
+
+// FuzzReplay: whatever comes in, there is no panic, and what is accepted comes
+// out the same when it is written and read again.
+func FuzzReplay(f *testing.F) {
+	f.Add(write(f, format{"jsonl", NewJSONL}, sampleEvents()))
+	f.Add(write(f, format{"json", NewJSON}, sampleEvents()))
+	f.Add([]byte(startLine + findingLine + endLine))
+	f.Add([]byte("{\"start\":{\"schema\":1},\n\"nodes\":[{},"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var first bytes.Buffer
+		if err := Replay(bytes.NewReader(in), NewJSONL(&first)); err != nil {
+			return
+		}
+		second := replay(t, format{"jsonl", NewJSONL}, first.Bytes())
+		if !bytes.Equal(first.Bytes(), second) {
+			t.Errorf("%s", firstDifference(second, first.Bytes()))
+		}
+		if r, bad := harmful(first.String()); bad {
+			t.Errorf("lets %U through", r)
+		}
+	})
+}
+
+// FuzzReplayFormats: with any text in any field, a replay into any format writes
+// what the run wrote.
+func FuzzReplayFormats(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, s string) {
+		if !utf8.ValidString(s) {
+			t.Skip("names come from JSON, YAML and protobuf, which are UTF-8")
+		}
+		events := hostileEvents(s)
+		saved := write(t, format{"jsonl", NewJSONL}, events)
+		for _, format := range formats() {
+			live := write(t, format, events)
+			if got := replay(t, format, saved); !bytes.Equal(got, live) {
+				t.Errorf("%s: %s", format.name, firstDifference(got, live))
+			}
+			if r, bad := harmful(sgr.ReplaceAllString(string(live), "")); bad {
+				t.Errorf("%s lets %U through", format.name, r)
+			}
+		}
+	})
+}

@@ -1,0 +1,430 @@
+package report
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	sarif210 "github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+func sarifOf(t testing.TB, opts SARIFOptions, events []scan.Event) []byte {
+	t.Helper()
+	return write(t, format{"sarif", func(w io.Writer) scan.Handler { return NewSARIF(w, opts) }}, events)
+}
+
+func TestSARIFFollowsTheSchema(t *testing.T) {
+	schema := sarifSchema(t)
+	for name, events := range map[string][]scan.Event{
+		"sample":     sampleEvents(),
+		"every rule": everyRule(),
+		"empty":      {{Start: &scan.Start{Schema: 1}}, {End: &scan.End{}}},
+		"hostile":    hostileEvents(evil),
+		"cut short":  append(hostileEvents("")[:5:5], scan.Event{End: &scan.End{Interrupted: true}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := sarifOf(t, sampleSARIF(), events)
+			value, err := jsonschema.UnmarshalJSON(bytes.NewReader(out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(value); err != nil {
+				t.Error(err)
+			}
+			dec := json.NewDecoder(bytes.NewReader(out))
+			dec.DisallowUnknownFields()
+			if err := dec.Decode(&sarif210.Report{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// sarifSchema takes the schema of SARIF 2.1.0 out of the source of a module that
+// carries it and does not export it.
+func sarifSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && text == "" {
+			text, err = strconv.Unquote(lit.Value)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	const name = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+	if err := compiler.AddResource(name, value); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compiler.Compile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// sarifFile is what GitHub code scanning reads of a file.
+type sarifFile struct {
+	Version string
+	Runs    []struct {
+		Tool struct {
+			Driver struct {
+				Name, Version string
+				Rules         []sarifRule
+			}
+		}
+		AutomationDetails struct{ ID string }
+		Invocations       []struct {
+			ExecutionSuccessful        bool
+			ToolExecutionNotifications []struct {
+				Level   string
+				Message struct{ Text string }
+			}
+		}
+		Results []sarifResult
+	}
+}
+
+type sarifRule struct {
+	ID, Name, HelpURI                 string
+	ShortDescription, FullDescription struct{ Text string }
+	Help                              struct{ Text, Markdown string }
+	Properties                        struct {
+		Tags             []string
+		Precision        string
+		SecuritySeverity string `json:"security-severity"`
+	}
+}
+
+type sarifResult struct {
+	RuleID    string
+	RuleIndex *int
+	Level     string
+	Message   struct{ Text string }
+	Locations []struct {
+		PhysicalLocation struct {
+			ArtifactLocation struct{ URI, URIBaseID string }
+			Region           struct{ StartLine, StartColumn int }
+		}
+		LogicalLocations []struct{ FullyQualifiedName string }
+	}
+	PartialFingerprints struct{ PrimaryLocationLineHash string }
+	Suppressions        []struct{ Kind, Status, Justification string }
+}
+
+func parseSARIF(t testing.TB, out []byte) sarifFile {
+	t.Helper()
+	var file sarifFile
+	if err := json.Unmarshal(out, &file); err != nil {
+		t.Fatal(err)
+	}
+	if len(file.Runs) != 1 {
+		t.Fatalf("%d runs", len(file.Runs))
+	}
+	return file
+}
+
+func TestSARIFIsWhatGitHubTakes(t *testing.T) {
+	for name, events := range map[string][]scan.Event{"sample": sampleEvents(), "every rule": everyRule(), "hostile": hostileEvents(evil)} {
+		t.Run(name, func(t *testing.T) {
+			out := sarifOf(t, sampleSARIF(), events)
+			file := parseSARIF(t, out)
+			run := file.Runs[0]
+			if file.Version != "2.1.0" || run.AutomationDetails.ID != "cluster-prod-eu/" {
+				t.Errorf("version %q, id %q", file.Version, run.AutomationDetails.ID)
+			}
+			checkRules(t, run.Tool.Driver.Rules)
+			prints := map[string]bool{}
+			for _, r := range run.Results {
+				checkResult(t, r, run.Tool.Driver.Rules)
+				if prints[r.PartialFingerprints.PrimaryLocationLineHash] {
+					t.Errorf("%s: fingerprint %s twice", r.RuleID, r.PartialFingerprints.PrimaryLocationLineHash)
+				}
+				prints[r.PartialFingerprints.PrimaryLocationLineHash] = true
+			}
+			if !bytes.Contains(out, []byte(`"results":[`)) {
+				t.Error("results is not an array")
+			}
+		})
+	}
+}
+
+// everyRule is a run with one finding of each rule.
+func everyRule() []scan.Event {
+	events := []scan.Event{{Start: &scan.Start{Schema: 1, Tool: "escape-scanner"}}}
+	for _, r := range scan.Rules() {
+		events = append(events, scan.Event{Finding: &scan.Finding{
+			Rule: r.ID, Category: r.Category, Title: r.Title, Severity: r.Severity, Field: "spec", Message: "m",
+			Workload: scan.Workload{Namespace: "ns", Kind: "Deployment", Name: "d"},
+		}})
+	}
+	return append(events, scan.Event{End: &scan.End{}})
+}
+
+func checkRules(t *testing.T, rules []sarifRule) {
+	t.Helper()
+	if !slices.IsSortedFunc(rules, func(a, b sarifRule) int { return strings.Compare(a.ID, b.ID) }) {
+		t.Error("the rules are not sorted")
+	}
+	for _, r := range rules {
+		score, err := strconv.ParseFloat(r.Properties.SecuritySeverity, 64)
+		switch {
+		case r.ID == "" || len(r.ID) > 255 || r.Name == "" || len(r.Name) > 255 || r.Name == r.ID:
+			t.Errorf("%s: name %q", r.ID, r.Name)
+		case r.ShortDescription.Text == "" || utf8.RuneCountInString(r.ShortDescription.Text) > 1024:
+			t.Errorf("%s: short description %q", r.ID, r.ShortDescription.Text)
+		case r.FullDescription.Text == "" || utf8.RuneCountInString(r.FullDescription.Text) > 1024:
+			t.Errorf("%s: full description %q", r.ID, r.FullDescription.Text)
+		case r.Help.Text == "" || r.Help.Markdown == "":
+			t.Errorf("%s: no help", r.ID)
+		case len(r.Properties.Tags) > 20 || !slices.Contains(r.Properties.Tags, "security"):
+			t.Errorf("%s: tags %v", r.ID, r.Properties.Tags)
+		case err != nil || score < 0.1 || score > 10:
+			t.Errorf("%s: security severity %q", r.ID, r.Properties.SecuritySeverity)
+		case !slices.Contains([]string{"very-high", "high", "medium", "low"}, r.Properties.Precision):
+			t.Errorf("%s: precision %q", r.ID, r.Properties.Precision)
+		}
+	}
+}
+
+func checkResult(t *testing.T, r sarifResult, rules []sarifRule) {
+	t.Helper()
+	if r.RuleIndex == nil || *r.RuleIndex < 0 || *r.RuleIndex >= len(rules) || rules[*r.RuleIndex].ID != r.RuleID {
+		t.Errorf("%s: rule index %v", r.RuleID, r.RuleIndex)
+	}
+	if !slices.Contains([]string{"error", "warning", "note"}, r.Level) {
+		t.Errorf("%s: level %q", r.RuleID, r.Level)
+	}
+	if _, bad := harmful(r.Message.Text); bad || r.Message.Text == "" || strings.ContainsAny(r.Message.Text, "\n") || strings.Contains(r.Message.Text, "](") {
+		t.Errorf("%s: message %q", r.RuleID, r.Message.Text)
+	}
+	if r.PartialFingerprints.PrimaryLocationLineHash == "" {
+		t.Errorf("%s: no fingerprint", r.RuleID)
+	}
+	if len(r.Locations) != 1 {
+		t.Fatalf("%s: %d locations", r.RuleID, len(r.Locations))
+	}
+	at := r.Locations[0].PhysicalLocation
+	uri, err := url.Parse(at.ArtifactLocation.URI)
+	relative := err == nil && !uri.IsAbs() && !strings.HasPrefix(uri.Path, "/")
+	if err != nil || at.ArtifactLocation.URI == "" || relative != (at.ArtifactLocation.URIBaseID == "%SRCROOT%") || strings.ContainsAny(at.ArtifactLocation.URI, "\\ ") {
+		t.Errorf("%s: uri %q, base %q, %v", r.RuleID, at.ArtifactLocation.URI, at.ArtifactLocation.URIBaseID, err)
+	}
+	if at.Region.StartLine < 1 || at.Region.StartColumn < 1 {
+		t.Errorf("%s: region %+v", r.RuleID, at.Region)
+	}
+}
+
+func TestSARIFSaysExceptedAndUnread(t *testing.T) {
+	run := parseSARIF(t, sarifOf(t, sampleSARIF(), sampleEvents())).Runs[0]
+	suppressed := 0
+	for _, r := range run.Results {
+		for _, s := range r.Suppressions {
+			suppressed++
+			if r.RuleID != "escape-host-var-log" || s.Kind != "external" || s.Status != "accepted" || s.Justification == "" {
+				t.Errorf("%s: %+v", r.RuleID, s)
+			}
+		}
+	}
+	if suppressed != 1 {
+		t.Errorf("%d suppressions", suppressed)
+	}
+	inv := run.Invocations[0]
+	failures := 0
+	for _, n := range inv.ToolExecutionNotifications {
+		if n.Level == "error" {
+			failures++
+		}
+	}
+	if inv.ExecutionSuccessful || failures != 2 {
+		t.Errorf("successful %v, %d failures", inv.ExecutionSuccessful, failures)
+	}
+	whole := parseSARIF(t, sarifOf(t, sampleSARIF(), []scan.Event{{Start: &scan.Start{Schema: 1}}, {End: &scan.End{}}})).Runs[0]
+	if !whole.Invocations[0].ExecutionSuccessful {
+		t.Error("a whole run is called unsuccessful")
+	}
+}
+
+func TestSARIFPlaces(t *testing.T) {
+	cluster := scan.Workload{Namespace: "shop", Kind: "Deployment", Name: "checkout"}
+	for name, tc := range map[string]struct {
+		finding   scan.Finding
+		uri, base string
+	}{
+		"relative":      {scan.Finding{Location: &scan.Location{File: "deploy/a b#c?.yaml", Line: 3}}, "deploy/a%20b%23c%3F.yaml", srcRoot},
+		"dot":           {scan.Finding{Location: &scan.Location{File: "./x.yaml", Line: 3}}, "x.yaml", srcRoot},
+		"colon":         {scan.Finding{Location: &scan.Location{File: "http:x.yaml", Line: 3}}, "http%3Ax.yaml", srcRoot},
+		"percent":       {scan.Finding{Location: &scan.Location{File: "a%20b.yaml", Line: 3}}, "a%2520b.yaml", srcRoot},
+		"absolute":      {scan.Finding{Location: &scan.Location{File: "/srv/x.yaml", Line: 3}}, "file:///srv/x.yaml", ""},
+		"Windows":       {scan.Finding{Location: &scan.Location{File: `C:\k8s\x.yaml`, Line: 3}}, "file:///C%3A/k8s/x.yaml", ""},
+		"stdin":         {scan.Finding{Location: &scan.Location{File: "-", Line: 3}}, "stdin", srcRoot},
+		"live":          {scan.Finding{Workload: cluster}, "cluster/shop/Deployment/checkout.yaml", srcRoot},
+		"no namespace":  {scan.Finding{Workload: scan.Workload{Kind: "Pod", Name: "p"}}, "cluster/-/Pod/p.yaml", srcRoot},
+		"climbing name": {scan.Finding{Workload: scan.Workload{Namespace: "..", Kind: "Pod", Name: "../../x"}}, "cluster/-/Pod/.._.._x.yaml", srcRoot},
+		"evil name":     {scan.Finding{Workload: scan.Workload{Namespace: "a", Kind: "Pod", Name: "\x1b[31m"}}, "cluster/a/Pod/__31m.yaml", srcRoot},
+		"configuration": {scan.Finding{Category: scan.CategoryException}, "cluster/exceptions.yaml", srcRoot},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.finding.Rule, tc.finding.Severity = "r", scan.SeverityLow
+			run := parseSARIF(t, sarifOf(t, SARIFOptions{}, []scan.Event{{Finding: &tc.finding}, {End: &scan.End{}}})).Runs[0]
+			at := run.Results[0].Locations[0].PhysicalLocation.ArtifactLocation
+			if at.URI != tc.uri || at.URIBaseID != tc.base {
+				t.Errorf("%q in %q, want %q in %q", at.URI, at.URIBaseID, tc.uri, tc.base)
+			}
+		})
+	}
+}
+
+// manyFindings is a run of n findings whose messages do not compress.
+func manyFindings(n int) []scan.Event {
+	random := rand.NewChaCha8([32]byte{1})
+	severities := scan.Severities()
+	events := make([]scan.Event, 0, n+2)
+	events = append(events, scan.Event{Start: &scan.Start{Schema: 1, Tool: "escape-scanner", Source: scan.SourceDemo}})
+	for i := range n {
+		noise := make([]byte, 330)
+		random.Read(noise)
+		events = append(events, scan.Event{Finding: &scan.Finding{
+			Rule: fmt.Sprintf("rule-%d", i%7), Category: scan.CategoryEscape, Title: "A way out", Severity: severities[i%4],
+			Workload:  scan.Workload{Namespace: fmt.Sprintf("ns-%d", i%50), Kind: "Deployment", Name: fmt.Sprintf("app-%d", i)},
+			Container: "app", ContainerKind: scan.KindContainer, Image: "registry.example/app:1",
+			Field: "spec.containers[0].securityContext.privileged", Now: json.RawMessage("true"),
+			Fix: &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false")}, Message: base64.StdEncoding.EncodeToString(noise), Pods: 3,
+		}})
+	}
+	return append(events, scan.Event{End: &scan.End{Workloads: n}})
+}
+
+// GitHub's limits are tried at a tenth of their size.
+func TestSARIFKeepsTheLimits(t *testing.T) {
+	if maxResults > 25_000 || maxGzip >= 10_000_000 {
+		t.Errorf("the limits are %d results and %d bytes", maxResults, maxGzip)
+	}
+	const results, size = maxResults / 10, maxGzip / 10
+	var told []string
+	var out bytes.Buffer
+	h := NewSARIF(&out, SARIFOptions{OnTruncate: func(msg string) { told = append(told, msg) }}).(*sarifReport)
+	h.maxResults, h.maxGzip = results, size
+	for _, e := range manyFindings(2_600) {
+		if err := h.Handle(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := parseSARIF(t, out.Bytes()).Runs[0]
+	zipped := zippedSize(t, out.Bytes())
+	if zipped > size || len(run.Results) > results {
+		t.Errorf("%d bytes compressed, %d results", zipped, len(run.Results))
+	}
+	if zipped < size*8/10 {
+		t.Errorf("%d bytes compressed with %d results: more would have fitted", zipped, len(run.Results))
+	}
+	errorsIn := 0
+	for _, r := range run.Results {
+		if r.Level == "error" {
+			errorsIn++
+		}
+	}
+	if errorsIn != 1_300 {
+		t.Errorf("%d of the 1300 worst results are in the file", errorsIn)
+	}
+	if len(told) != 2 {
+		t.Errorf("told %q, want both limits", told)
+	}
+	for _, msg := range told {
+		found := false
+		for _, n := range run.Invocations[0].ToolExecutionNotifications {
+			found = found || n.Message.Text == msg
+		}
+		if !found || !strings.Contains(msg, "left out") {
+			t.Errorf("the file does not say %q", msg)
+		}
+	}
+}
+
+func zippedSize(t *testing.T, data []byte) int {
+	t.Helper()
+	var zipped bytes.Buffer
+	zip := gzip.NewWriter(&zipped)
+	if _, err := zip.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return zipped.Len()
+}
+
+func TestSARIFFitsASmallLimit(t *testing.T) {
+	events := manyFindings(500)
+	for _, limit := range []int{1_000, 20_000, 100_000, 1_000_000} {
+		var out bytes.Buffer
+		h := NewSARIF(&out, SARIFOptions{}).(*sarifReport)
+		h.maxGzip = limit
+		for _, e := range events {
+			if err := h.Handle(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		results := parseSARIF(t, out.Bytes()).Runs[0].Results
+		if zipped := zippedSize(t, out.Bytes()); zipped > limit && len(results) > 0 {
+			t.Errorf("limit %d: %d bytes with %d results", limit, zipped, len(results))
+		}
+	}
+}
+
+func TestSARIFDoesNotDependOnTheOrderOfEvents(t *testing.T) {
+	want := sarifOf(t, sampleSARIF(), sampleEvents())
+	for seed := range uint64(10) {
+		events := sampleEvents()
+		middle := events[1 : len(events)-1]
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(middle), func(i, j int) { middle[i], middle[j] = middle[j], middle[i] })
+		if got := sarifOf(t, sampleSARIF(), events); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: the file differs", seed)
+		}
+	}
+}
+
+func TestRuleNameIsNotTheID(t *testing.T) {
+	for _, r := range scan.Rules() {
+		if name := ruleName(r); name == r.ID {
+			t.Errorf("%s: the name is the ID", r.ID)
+		}
+	}
+	if got := ruleName(scan.Rule{ID: "Same", Title: "same"}); got != "SameRule" {
+		t.Errorf("got %q", got)
+	}
+}

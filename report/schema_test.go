@@ -1,0 +1,140 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+const schemaFile = "../docs/events.schema.json"
+
+func compileSchema(t *testing.T, part string) *jsonschema.Schema {
+	t.Helper()
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	schema, err := compiler.Compile(schemaFile + part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+func TestEventsFollowTheSchema(t *testing.T) {
+	schema := compileSchema(t, "")
+	stream := write(t, format{"jsonl", NewJSONL}, sampleEvents())
+	for line := range bytes.Lines(stream) {
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(value); err != nil {
+			t.Errorf("%s\n%v", line, err)
+		}
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, format{"json", NewJSON}, sampleEvents())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compileSchema(t, "#/$defs/document").Validate(value); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSchemaRefuses(t *testing.T) {
+	schema := compileSchema(t, "")
+	for _, line := range []string{
+		`{}`, `[]`, `{"alert":{}}`, `{"start":{}}`, `{"finding":{"rule":"r"}}`,
+		`{"end":{"workloads":0,"findings":{},"verdicts":{},"incomplete":false},"node":{"name":"n"}}`,
+		`{"end":{"workloads":0,"findings":{"catastrophic":1},"verdicts":{},"incomplete":false}}`,
+		`{"end":{"workloads":-1,"findings":{},"verdicts":{},"incomplete":false}}`,
+	} {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if schema.Validate(value) == nil {
+			t.Errorf("%s passes", line)
+		}
+	}
+}
+
+// Every field of the types stands in the schema, and nothing else does.
+func TestSchemaHasEveryField(t *testing.T) {
+	raw, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Defs map[string]struct {
+			Properties map[string]struct {
+				Description string `json:"description"`
+				Ref         string `json:"$ref"`
+			} `json:"properties"`
+			Required []string `json:"required"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]reflect.Type{
+		"event": reflect.TypeFor[eventJSON](), "document": reflect.TypeFor[documentJSON](), "finding": reflect.TypeFor[findingJSON](),
+		"start": reflect.TypeFor[scan.Start](), "progress": reflect.TypeFor[scan.Progress](), "node": reflect.TypeFor[scan.Node](),
+		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "end": reflect.TypeFor[scan.End](),
+		"workload": reflect.TypeFor[scan.Workload](), "location": reflect.TypeFor[scan.Location](), "fix": reflect.TypeFor[scan.Fix](),
+		"lowering": reflect.TypeFor[scan.Lowering](), "excepted": reflect.TypeFor[scan.Excepted](),
+	}
+	for name, def := range schema.Defs {
+		typ, ok := types[name]
+		if !ok {
+			if len(def.Properties) > 0 {
+				t.Errorf("%s: no type is known for it", name)
+			}
+			continue
+		}
+		delete(types, name)
+		all, required := jsonFields(typ)
+		if got := slices.Sorted(maps.Keys(def.Properties)); !slices.Equal(got, all) {
+			t.Errorf("%s: the schema has %v, the type %v", name, got, all)
+		}
+		if got := slices.Sorted(slices.Values(def.Required)); name != "event" && !slices.Equal(got, required) {
+			t.Errorf("%s: the schema requires %v, the type always writes %v", name, got, required)
+		}
+		for field, p := range def.Properties {
+			if p.Description == "" && p.Ref == "" {
+				t.Errorf("%s.%s: no description", name, field)
+			}
+		}
+	}
+	for name := range types {
+		t.Errorf("%s is not in the schema", name)
+	}
+}
+
+// jsonFields lists the keys that a type writes, and those that it always writes.
+func jsonFields(typ reflect.Type) (all, always []string) {
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	for _, f := range reflect.VisibleFields(typ) {
+		key, options, ok := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous || slices.Contains(all, key) {
+			continue
+		}
+		all = append(all, key)
+		if !ok || options != "omitempty" {
+			always = append(always, key)
+		}
+	}
+	slices.Sort(all)
+	slices.Sort(always)
+	return all, always
+}
