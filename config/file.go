@@ -95,8 +95,7 @@ func (o Options) readAll(path string) ([]byte, error) {
 
 // named puts the path in front of err, once, and harmless.
 func named(path string, err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathError.Err
 	}
 	return fmt.Errorf("%s: %w", harmless(path), err)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,9 +116,7 @@ func (s *store) merge(l layer) {
 	if err := s.v.MergeConfigMap(l.values); err != nil && s.err == nil {
 		s.err = fmt.Errorf("configuration: %w", err)
 	}
-	for k, from := range l.from {
-		s.origins.keys[k] = from
-	}
+	maps.Copy(s.origins.keys, l.from)
 }
 
 // bind lays the flags over all else.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -43,7 +44,7 @@ func (p *problems) add(err error) {
 
 func (p *problems) err() error {
 	if p.more > 0 {
-		return errors.Join(append(p.errs[:len(p.errs):len(p.errs)], fmt.Errorf("and %d more", p.more))...)
+		return errors.Join(append(slices.Clip(p.errs), fmt.Errorf("and %d more", p.more))...)
 	}
 	return errors.Join(p.errs...)
 }

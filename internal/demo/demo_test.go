@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
-	psaapi "k8s.io/pod-security-admission/api"
+	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
 
@@ -310,14 +310,14 @@ func TestNamespacesHoldWhatTheyAdmit(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := byUID(docs)
-	serverVersion, err := psaapi.ParseVersion(demo.ServerVersion[:strings.LastIndex(demo.ServerVersion, ".")])
+	serverVersion, err := psa.ParseVersion(demo.ServerVersion[:strings.LastIndex(demo.ServerVersion, ".")])
 	if err != nil {
 		t.Fatal(err)
 	}
-	enforced := map[string]psaapi.LevelVersion{}
+	enforced := map[string]psa.LevelVersion{}
 	for _, d := range docs {
 		if ns, ok := d.typed.(*corev1.Namespace); ok {
-			p, errs := psaapi.PolicyToEvaluate(ns.Labels, psaapi.Policy{Enforce: psaapi.LevelVersion{Level: psaapi.LevelPrivileged, Version: serverVersion}})
+			p, errs := psa.PolicyToEvaluate(ns.Labels, psa.Policy{Enforce: psa.LevelVersion{Level: psa.LevelPrivileged, Version: serverVersion}})
 			if len(errs) > 0 {
 				t.Errorf("%v: %v", d, errs)
 			}
@@ -327,7 +327,7 @@ func TestNamespacesHoldWhatTheyAdmit(t *testing.T) {
 			enforced[ns.Name] = p.Enforce
 		}
 	}
-	allowed := func(pod *corev1.Pod, lv psaapi.LevelVersion) bool {
+	allowed := func(pod *corev1.Pod, lv psa.LevelVersion) bool {
 		return policy.AggregateCheckResults(evaluator.EvaluatePod(lv, &pod.ObjectMeta, &pod.Spec)).Allowed
 	}
 	var refused []string
@@ -337,7 +337,7 @@ func TestNamespacesHoldWhatTheyAdmit(t *testing.T) {
 		if !allowed(pod, enforced[pod.Namespace]) {
 			refused = append(refused, workload)
 		}
-		if key(pod) != forgedPod && allowed(pod, psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: serverVersion}) {
+		if key(pod) != forgedPod && allowed(pod, psa.LevelVersion{Level: psa.LevelRestricted, Version: serverVersion}) {
 			restricted[workload] = true
 		}
 	}
