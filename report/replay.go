@@ -76,7 +76,7 @@ func (p *replayer) read(r *bufio.Reader) error {
 	var buf []byte
 	for {
 		line, err := p.next(r, buf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return p.finish()
 		}
 		if err != nil {
@@ -115,9 +115,9 @@ func (p *replayer) next(r *bufio.Reader, buf []byte) ([]byte, error) {
 		}
 		buf = append(buf, part...)
 		switch {
-		case err == nil, err == io.EOF && len(buf) > 0:
+		case err == nil, errors.Is(err, io.EOF) && len(buf) > 0:
 			return buf, nil
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		}
 	}
@@ -186,7 +186,7 @@ func decodeEvent(line []byte) (scan.Event, error) {
 	if _, err := dec.Token(); err != nil {
 		return scan.Event{}, broken(err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return scan.Event{}, errors.New("something after the event")
 	}
 	return event, nil

@@ -55,7 +55,7 @@ func (p *replayer) object(dec *json.Decoder) error {
 	for _, key := range slices.Sorted(maps.Keys(missing)) {
 		return fmt.Errorf("no %s: want the whole object of -o json", key)
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("something after the run: want one run a file")
 	}
 	return nil

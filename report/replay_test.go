@@ -180,7 +180,7 @@ func TestReplayPassesErrorsOn(t *testing.T) {
 		startLine + findingLine + endLine,
 		"{\n\"start\":{\"schema\":1},\"findings\":[{\"rule\":\"r\",\"severity\":\"low\"}]",
 	} {
-		if err := Replay(strings.NewReader(in), h); err != broken {
+		if err := Replay(strings.NewReader(in), h); !errors.Is(err, broken) || err.Error() != broken.Error() {
 			t.Errorf("got %v, want the handler's own error", err)
 		}
 	}

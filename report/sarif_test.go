@@ -317,7 +317,7 @@ func manyFindings(n int) []scan.Event {
 	events = append(events, scan.Event{Start: &scan.Start{Schema: 1, Tool: "escape-scanner", Source: scan.SourceDemo}})
 	for i := range n {
 		noise := make([]byte, 330)
-		random.Read(noise)
+		_, _ = random.Read(noise)
 		events = append(events, scan.Event{Finding: &scan.Finding{
 			Rule: fmt.Sprintf("rule-%d", i%7), Category: scan.CategoryEscape, Title: "A way out", Severity: severities[i%4],
 			Workload:  scan.Workload{Namespace: fmt.Sprintf("ns-%d", i%50), Kind: "Deployment", Name: fmt.Sprintf("app-%d", i)},

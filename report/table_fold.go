@@ -33,12 +33,8 @@ func foldFindings(findings []*scan.Finding, fold bool) []findingRow {
 
 // foldKey is everything that a line shows but the container and its index.
 func foldKey(f *scan.Finding) string {
-	before, index, after := splitIndex(f.Field)
-	if inContainer(f.Field) {
-		index = ""
-	}
 	parts := []string{
-		string(f.Severity), f.Rule, f.Workload.String(), before, index, after, f.Item,
+		string(f.Severity), f.Rule, f.Workload.String(), shortField(f), f.Item,
 		compactJSON(f.Now), fmt.Sprint(f.Pods),
 	}
 	if f.Fix != nil {
@@ -51,17 +47,6 @@ func foldKey(f *scan.Finding) string {
 		parts = append(parts, mark.text)
 	}
 	return strings.Join(parts, "\x00")
-}
-
-// splitIndex splits a path around its first index: "spec.containers", "0",
-// ".image".
-func splitIndex(path string) (before, index, after string) {
-	before, rest, ok := strings.Cut(path, "[")
-	if !ok {
-		return path, "", ""
-	}
-	index, after, _ = strings.Cut(rest, "]")
-	return before, index, after
 }
 
 // containers names the containers of the row, and what kind those are that are
@@ -82,12 +67,11 @@ func containerName(f *scan.Finding) string {
 	return name
 }
 
-// field is the path to blame. The short form begins at the container, which the
-// line names beside it.
+// field is the path to blame, whole or as shortField has it.
 func (r findingRow) field(short bool) string {
 	field := r.Field
-	if _, _, after := splitIndex(field); short && r.Container != "" && strings.HasPrefix(after, ".") && inContainer(field) {
-		field = after[1:]
+	if short {
+		field = shortField(r.Finding)
 	}
 	// The change shows most items, as the value that is there now.
 	if r.Item != "" && !strings.Contains(field, r.Item) && !strings.Contains(value(r.Now), Clean(r.Item)) {
@@ -96,13 +80,17 @@ func (r findingRow) field(short bool) string {
 	return Clean(field)
 }
 
-func inContainer(field string) bool {
-	for _, list := range []string{"spec.containers[", "spec.initContainers[", "spec.ephemeralContainers["} {
-		if strings.HasPrefix(field, list) {
-			return true
+// shortField is the path from the container on, which a line names beside it.
+func shortField(f *scan.Finding) string {
+	list, rest, ok := strings.Cut(f.Field, "[")
+	_, after, inside := strings.Cut(rest, "].")
+	switch list {
+	case "spec.containers", "spec.initContainers", "spec.ephemeralContainers":
+		if ok && inside && f.Container != "" {
+			return after
 		}
 	}
-	return false
+	return f.Field
 }
 
 // places are the lines to edit, the file named once.

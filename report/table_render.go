@@ -285,11 +285,11 @@ func value(raw []byte) string {
 func marks(f *scan.Finding) []span {
 	var spans []span
 	for _, l := range f.Lowered {
-		text := "lowered from " + Clean(string(l.From)) + " by "
+		text := "lowered from " + Clean(string(l.From))
 		if l.Closes {
-			text = "closed by "
+			text = "closed"
 		}
-		spans = append(spans, span{text: text + Clean(l.By), style: green})
+		spans = append(spans, span{text: text + " (" + Clean(l.By) + ")", style: green})
 	}
 	if f.Excepted != nil {
 		text := labelled("excepted:", Clean(f.Excepted.Reason))
@@ -344,7 +344,7 @@ func severityStyle(s scan.Severity) style {
 
 // place is a location as editors and terminals follow it.
 func place(l *scan.Location) string {
-	if l == nil {
+	if l == nil || l.File == "" {
 		return ""
 	}
 	text := Clean(l.File)

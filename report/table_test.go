@@ -223,3 +223,35 @@ func TestFoldingHidesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestFoldingKeepsContainersApart(t *testing.T) {
+	finding := func(container, field, now string) scan.Event {
+		return scan.Event{Finding: &scan.Finding{
+			Rule: "privileged", Category: scan.CategoryPSS, Severity: scan.SeverityHigh, Container: container,
+			Workload: scan.Workload{Kind: "Pod", Name: "p"}, Field: field, Now: json.RawMessage(now), Fix: &scan.Fix{Op: scan.FixRemove},
+		}}
+	}
+	for name, tc := range map[string]struct {
+		a, b scan.Event
+		want int
+	}{
+		"one setting":       {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.containers[1].x", "1"), 1},
+		"init and ordinary": {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.initContainers[0].x", "1"), 1},
+		"two values":        {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.containers[1].x", "2"), 2},
+		"two fields":        {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.containers[1].y", "1"), 2},
+		"two volumes":       {finding("a", "spec.volumes[0].x", "1"), finding("a", "spec.volumes[1].x", "1"), 2},
+		"the container":     {finding("a", "spec.containers[0]", "1"), finding("b", "spec.containers[1]", "1"), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := tableText(t, TableOptions{Width: 120}, []scan.Event{tc.a, tc.b, {End: &scan.End{}}})
+			if got := strings.Count(text, "  privileged"); got != tc.want {
+				t.Errorf("%d lines, want %d:\n%s", got, tc.want, text)
+			}
+			for _, e := range []scan.Event{tc.a, tc.b} {
+				if !strings.Contains(text, e.Finding.Container) {
+					t.Errorf("container %s is missing:\n%s", e.Finding.Container, text)
+				}
+			}
+		})
+	}
+}
