@@ -82,11 +82,11 @@ func (e *Engine) judgeControls(d *draft, j *Judgement) {
 		if needed == nil {
 			// The check refuses for a reason that no repair reaches: its own words say
 			// more than a wrong field would.
-			j.Findings = append(j.Findings, c.finding(nil, result.ForbiddenDetail))
+			j.add(c.finding(nil, result.ForbiddenDetail))
 			continue
 		}
 		for k := range needed {
-			j.Findings = append(j.Findings, c.finding(&needed[k], result.ForbiddenReason))
+			j.add(c.finding(&needed[k], result.ForbiddenReason))
 		}
 		undoAll(needed)
 		repairs = append(repairs, needed...)
@@ -116,6 +116,15 @@ func (e *Engine) provePod(d *draft, repairs []repair, j *Judgement) {
 	undoAll(repairs)
 }
 
+// add appends a finding. Findings are large, and most pods that have one have
+// several.
+func (j *Judgement) add(f Finding) {
+	if j.Findings == nil {
+		j.Findings = make([]Finding, 0, 8)
+	}
+	j.Findings = append(j.Findings, f)
+}
+
 // finding makes the finding of a control that r would satisfy; detail is the
 // check's own words.
 func (c *control) finding(r *repair, detail string) Finding {
@@ -132,8 +141,10 @@ func (c *control) finding(r *repair, detail string) Finding {
 // describe writes where and what the repair is.
 func (r *repair) describe(f *Finding) {
 	f.Field, f.Item, f.Now, f.Related = r.field, r.item, r.now, r.related
-	fix := r.fix
-	f.Fix = &fix
+	if !r.unproven {
+		fix := r.fix
+		f.Fix = &fix
+	}
 	if r.why != "" {
 		f.Message += ": " + r.why
 	}

@@ -11,8 +11,19 @@ type escapePath struct {
 	Rule
 	// find lists where the pod's spec leaves the path open.
 	find func(*draft) []hit
-	// What a property of the pod does to the path; nil where it does nothing.
-	userNamespace, sandbox, nonRoot *effect
+	lowerings
+}
+
+// lowerings say what a property of the pod does to an escape path; nil where it
+// does nothing.
+type lowerings struct {
+	userNamespace *effect
+	// sandbox is what a kernel in user space does, and guest a virtual machine; a
+	// nil guest means that it does the same.
+	sandbox, guest *effect
+	// nonRoot is what a user other than root does, and bounded what such a user
+	// does who cannot gain privileges either (no_new_privs).
+	nonRoot, bounded *effect
 }
 
 // effect is what a property of the pod takes from an escape path.
@@ -32,35 +43,38 @@ type hit struct {
 	shut *effect
 	// by names the property behind shut.
 	by string
+	// nonRoot overrides the row's.
+	nonRoot *effect
+	// among are the containers that an aggravation reaches.
+	among []string
 }
 
 // judgePaths finds the escape paths that the pod leaves open.
 func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
-	var aggravations []Finding
-	open := map[string]bool{}
-	sandboxBy, sandbox := facts.sandbox(d)
+	// The names of the containers that a path leads out of; "" for one that leads
+	// out of all of them.
+	var open []string
+	box := facts.sandbox(d)
 	for i := range e.paths {
 		p := &e.paths[i]
+		if p.Aggravates && len(open) == 0 {
+			continue
+		}
 		hits := p.find(d)
+		if len(hits) == 0 {
+			continue
+		}
+		p.prove(d, hits)
 		for k := range hits {
-			f := p.finding(d, &hits[k], sandboxBy, sandbox)
-			if p.Aggravates {
-				f.Open = false
-				aggravations = append(aggravations, f)
+			if p.Aggravates && !slices.Contains(open, "") && !slices.ContainsFunc(hits[k].among, func(name string) bool { return slices.Contains(open, name) }) {
 				continue
 			}
+			f := p.finding(d, &hits[k], box)
 			if f.Open {
-				open[f.Container] = true
+				open = append(open, f.Container)
 				j.open(&f)
 			}
-			j.Findings = append(j.Findings, f)
-		}
-	}
-	for _, f := range aggravations {
-		// A field of the pod weakens all its containers, and a way out that belongs to
-		// the pod can be gone from each of them.
-		if open[f.Container] || open[""] || (f.Container == "" && len(open) > 0) {
-			j.Findings = append(j.Findings, f)
+			j.add(f)
 		}
 	}
 }
@@ -74,58 +88,69 @@ func (j *Judgement) open(f *Finding) {
 	}
 }
 
-// finding describes one hit, weighs what lowers it, and keeps its fix only when
-// the path is closed once the fix is made.
-func (p *escapePath) finding(d *draft, h *hit, sandboxBy string, sandbox bool) Finding {
+// prove tries the repairs of one path on one pod together: where the same place is
+// found again, its fix is taken back.
+func (p *escapePath) prove(d *draft, hits []hit) {
+	for i := range hits {
+		if hits[i].edit.do != nil {
+			hits[i].do()
+		}
+	}
+	left := p.find(d)
+	for i := len(hits) - 1; i >= 0; i-- {
+		if hits[i].edit.do != nil {
+			hits[i].undo()
+		}
+	}
+	for i := range hits {
+		h := &hits[i]
+		h.unproven = h.edit.do == nil || slices.ContainsFunc(left, func(other hit) bool {
+			return other.field == h.field && other.item == h.item && other.container == h.container
+		})
+	}
+}
+
+// finding describes one hit and weighs what lowers it.
+func (p *escapePath) finding(d *draft, h *hit, box sandbox) Finding {
 	f := Finding{
 		Rule: p.ID, Category: CategoryEscape, Title: p.Title, Severity: p.Severity,
-		Open: true, Message: h.message,
+		Open: !p.Aggravates, Message: h.message,
 	}
 	if h.severity != "" {
 		f.Severity = h.severity
 	}
 	h.describe(&f)
-	if h.edit.do == nil || !p.closedBy(d, h) {
-		f.Fix = nil
-	}
 	if h.shut != nil {
 		f.lower(h.by, h.shut)
 	}
 	if d.inUserNamespace() {
 		f.lower("hostUsers: false", p.userNamespace)
 	}
-	if sandbox {
-		f.lower(sandboxBy, p.sandbox)
-	}
-	if h.container != nil {
-		if uid, ok := d.uid(h.container); ok && uid != 0 {
-			f.lower(fmt.Sprintf("runAsUser: %d", uid), p.nonRoot)
+	if box.by != "" {
+		by := p.sandbox
+		if box.guest && p.guest != nil {
+			by = p.guest
 		}
+		f.lower(box.by, by)
+	}
+	nonRoot := p.nonRoot
+	if h.nonRoot != nil {
+		nonRoot = h.nonRoot
+	}
+	if nonRoot == nil {
+		return f
+	}
+	if by, yes := d.nonRoot(h.container); yes {
+		if p.bounded != nil && h.container.noNewPrivileges() {
+			by, nonRoot = by+" and allowPrivilegeEscalation: false", p.bounded
+		}
+		f.lower(by, nonRoot)
 	}
 	return f
 }
 
-// closedBy tries the hit's repair: the same place must then be found no more.
-func (p *escapePath) closedBy(d *draft, h *hit) bool {
-	h.do()
-	defer h.undo()
-	return !slices.ContainsFunc(p.find(d), func(other hit) bool {
-		return other.field == h.field && other.item == h.item && other.containerPath() == h.containerPath()
-	})
-}
-
-func (r *repair) containerPath() string {
-	if r.container == nil {
-		return ""
-	}
-	return r.container.path()
-}
-
 func (f *Finding) lower(by string, e *effect) {
-	if e == nil {
-		return
-	}
-	if !e.closes && e.to.Rank() >= f.Severity.Rank() {
+	if e == nil || (!e.closes && e.to.Rank() >= f.Severity.Rank()) {
 		return
 	}
 	f.Lowered = append(f.Lowered, Lowering{By: by, From: f.Severity, Closes: e.closes, Reason: e.reason})
@@ -137,37 +162,37 @@ func (f *Finding) lower(by string, e *effect) {
 	}
 }
 
-// sandbox tells whether the pod's runtime class puts a kernel of its own between
-// the pod and the host, and by what that is known.
-func (facts Facts) sandbox(d *draft) (by string, yes bool) {
-	class := d.spec.RuntimeClassName
-	if class == nil || *class == "" {
-		return "", false
-	}
-	handler, ok := facts.RuntimeHandlers[*class]
-	if !ok {
-		if facts.RuntimeHandlersKnown {
-			return "", false
-		}
-		// A name proves nothing: anyone may call a class "gvisor".
-		return "", false
-	}
-	if !sandboxHandler(handler) {
-		return "", false
-	}
-	return fmt.Sprintf("runtimeClassName: %s (handler %s)", *class, handler), true
+// sandbox is a runtime with a kernel of its own.
+type sandbox struct {
+	// by says how it is known; empty when there is none.
+	by string
+	// guest is true for a virtual machine.
+	guest bool
 }
 
-// sandboxHandler reports whether a handler is by its name gVisor's, Kata
-// Containers' or another runtime with a kernel of its own.
-func sandboxHandler(handler string) bool {
+// sandbox tells whether the pod's runtime class puts a kernel of its own between
+// the pod and the host. The class's name proves nothing, as anyone may call a
+// class "gvisor": its handler must be known.
+func (facts Facts) sandbox(d *draft) sandbox {
+	class := d.spec.RuntimeClassName
+	if class == nil || *class == "" {
+		return sandbox{}
+	}
+	handler := facts.RuntimeHandlers[*class]
 	h := strings.ToLower(handler)
-	return h == "gvisor" || h == "gvisor-kvm" || strings.HasPrefix(h, "runsc") ||
-		strings.HasPrefix(h, "kata") || strings.Contains(h, "firecracker")
+	by := fmt.Sprintf("runtimeClassName: %s (handler %s)", *class, handler)
+	switch {
+	case h == "gvisor", h == "gvisor-kvm", strings.HasPrefix(h, "runsc"):
+		return sandbox{by: by}
+	case strings.HasPrefix(h, "kata"), strings.Contains(h, "firecracker"):
+		return sandbox{by: by, guest: true}
+	}
+	return sandbox{}
 }
 
 // escapeTable is the table of escape paths.
 func escapeTable() []escapePath {
+	// Aggravations come last: they are looked for only beside an open path.
 	table := slices.Concat(processPaths(), capabilityPaths(), hostPathPaths(), aggravations())
 	for i := range table {
 		p := &table[i]

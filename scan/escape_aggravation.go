@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +18,7 @@ func aggravations() []escapePath {
 				Remediation: "Set seccompProfile.type to RuntimeDefault.",
 				MITRE:       []string{"T1611"}, CIS: cis("5.6.2"), CWE: []int{693},
 			},
-			find: findSeccompUnconfined, sandbox: inOwnKernel(),
+			find: findSeccompUnconfined, lowerings: lowerings{sandbox: inOwnKernel()},
 		},
 		{
 			Rule: Rule{
@@ -29,17 +28,17 @@ func aggravations() []escapePath {
 				Remediation: "Remove the profile or annotation, or set it to RuntimeDefault.",
 				MITRE:       []string{"T1611"}, CWE: []int{693},
 			},
-			find: findAppArmorUnconfined, sandbox: inOwnKernel(),
+			find: findAppArmorUnconfined, lowerings: lowerings{sandbox: inOwnKernel()},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-selinux-unconfined", Title: "SELinux confinement switched off beside an open way out", Severity: SeverityMedium,
-				Description: "The container has a way out and an SELinux type that is not confined (spc_t, unconfined_t).",
+				Description: "The container has a way out and an SELinux type that is not confined (spc_t, unconfined_t and their like).",
 				Attack:      "Files and processes of the host that SELinux keeps from containers are in reach.",
 				Remediation: "Remove seLinuxOptions.type.",
 				MITRE:       []string{"T1611"}, CWE: []int{693},
 			},
-			find: findSELinuxUnconfined, sandbox: inOwnKernel(),
+			find: findSELinuxUnconfined, lowerings: lowerings{sandbox: inOwnKernel()},
 		},
 	}
 	for i := range table {
@@ -52,8 +51,11 @@ func aggravations() []escapePath {
 // profile to them, whatever is set.
 func findSeccompUnconfined(d *draft) []hit {
 	const missing = "no seccomp profile is set: unconfined unless the kubelet runs with seccompDefault"
+	if d.onWindows() {
+		return nil
+	}
 	pod := d.podContext.SeccompProfile
-	inherited := false
+	var inherited []string
 	var hits []hit
 	for i := range d.containers {
 		c := &d.containers[i]
@@ -61,33 +63,59 @@ func findSeccompUnconfined(d *draft) []hit {
 		switch {
 		case c.privileged():
 		case own == nil:
-			inherited = true
+			inherited = append(inherited, c.Name)
 		case own.Type == corev1.SeccompProfileTypeUnconfined:
-			hits = append(hits, hit{repair: repairSeccomp(c, c.path(), &c.SecurityContext.SeccompProfile), message: "seccomp is switched off"})
+			hits = append(hits, hit{repair: repairSeccomp(c, c.path(), &c.SecurityContext.SeccompProfile), message: "seccomp is switched off", among: []string{c.Name}})
 		}
 	}
 	switch {
-	case !inherited:
+	case len(inherited) == 0:
 	case pod == nil:
-		hits = append(hits, hit{repair: repairSeccomp(nil, "spec", &d.podContext.SeccompProfile), message: missing, severity: SeverityLow})
+		hits = append(hits, hit{repair: repairSeccomp(nil, "spec", &d.podContext.SeccompProfile), message: missing, severity: SeverityLow, among: inherited})
 	case pod.Type == corev1.SeccompProfileTypeUnconfined:
-		hits = append(hits, hit{repair: repairSeccomp(nil, "spec", &d.podContext.SeccompProfile), message: "seccomp is switched off"})
+		hits = append(hits, hit{repair: repairSeccomp(nil, "spec", &d.podContext.SeccompProfile), message: "seccomp is switched off", among: inherited})
 	}
 	return hits
 }
 
 func findAppArmorUnconfined(d *draft) []hit {
-	return unconfined(repairsAppArmor(d), "AppArmor is switched off", func(now string) bool {
-		return strings.EqualFold(now, `"unconfined"`)
-	})
+	return unconfined(d, repairsAppArmor(d), "AppArmor is switched off",
+		func(now string) bool { return strings.EqualFold(now, `"unconfined"`) },
+		func(c *containerRef) bool { return c.SecurityContext.AppArmorProfile != nil })
 }
 
 func findSELinuxUnconfined(d *draft) []hit {
-	return unconfined(repairsSELinux(d), "SELinux does not confine this type", func(now string) bool {
-		return now == `"spc_t"` || now == `"unconfined_t"` || now == `"container_runtime_t"`
-	})
+	return unconfined(d, repairsSELinux(d), "SELinux does not confine this type",
+		func(now string) bool {
+			switch now {
+			// The last two are Bottlerocket's.
+			case `"spc_t"`, `"unconfined_t"`, `"unconfined_service_t"`, `"container_runtime_t"`, `"super_t"`, `"control_t"`:
+				return true
+			}
+			return false
+		},
+		func(c *containerRef) bool { return c.SecurityContext.SELinuxOptions != nil })
 }
 
-func unconfined(repairs []repair, message string, is func(now string) bool) []hit {
-	return asHits(slices.DeleteFunc(repairs, func(r repair) bool { return !is(string(r.now)) }), message)
+// unconfined makes hits of the repairs of what is so set. Privileged containers are
+// left out: the runtime confines them in no case. A field of the pod reaches the
+// containers that set none of their own.
+func unconfined(d *draft, repairs []repair, message string, is func(now string) bool, own func(*containerRef) bool) []hit {
+	var hits []hit
+	for _, r := range repairs {
+		if !is(string(r.now)) {
+			continue
+		}
+		h := hit{repair: r, message: message}
+		for i := range d.containers {
+			c := &d.containers[i]
+			if !c.privileged() && (r.container == c || (r.container == nil && !own(c))) {
+				h.among = append(h.among, c.Name)
+			}
+		}
+		if len(h.among) > 0 {
+			hits = append(hits, h)
+		}
+	}
+	return hits
 }

@@ -1,9 +1,8 @@
 package scan
 
 import (
+	"slices"
 	"strconv"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // inOwnUsers is what a user namespace does to a capability that the kernel asks
@@ -13,10 +12,22 @@ func inOwnUsers(what string) *effect {
 		reason: "the capability holds in the pod's own user namespace only, and " + what + " asks for it in the host's"}
 }
 
+// capabilityLowerings are those of a path that goes through a capability.
+func capabilityLowerings(nonRoot Severity, userNamespace *effect) lowerings {
+	return lowerings{userNamespace: userNamespace, sandbox: inOwnKernel(), nonRoot: boundOnly(nonRoot), bounded: outOfReach()}
+}
+
 // boundOnly is what a user other than root does to a capability: it stays in the
 // bounding set, where setuid programs of the image can still pick it up.
 func boundOnly(to Severity) *effect {
 	return &effect{to: to, reason: "a user other than root gets the capability only through a setuid or file-capability program in the image"}
+}
+
+// outOfReach is what is left of a capability in the bounding set of a process that
+// cannot gain privileges.
+func outOfReach() *effect {
+	return &effect{to: SeverityLow, closes: true,
+		reason: "a user other than root starts without the capability, and with no_new_privs no program of the image can give it"}
 }
 
 func capabilityPaths() []escapePath {
@@ -31,9 +42,8 @@ func capabilityPaths() []escapePath {
 				MITRE:       []string{"T1611"}, CIS: cis("5.2.9"), CWE: []int{250},
 			},
 			find: findCapability("SYS_ADMIN", "may mount file systems and enter namespaces"),
-			userNamespace: &effect{to: SeverityMedium,
-				reason: "the capability holds in the pod's own user namespace only: the host's file systems cannot be mounted, the kernel's attack surface stays"},
-			sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityHigh),
+			lowerings: capabilityLowerings(SeverityHigh, &effect{to: SeverityMedium,
+				reason: "the capability holds in the pod's own user namespace only: the host's file systems cannot be mounted, the kernel's attack surface stays"}),
 		},
 		{
 			Rule: Rule{
@@ -44,20 +54,20 @@ func capabilityPaths() []escapePath {
 				Steps:       []Step{{StepCapability, "SYS_MODULE"}, {StepSyscall, "init_module(2)"}, {StepBinary, "insmod"}},
 				MITRE:       []string{"T1611", "T1547.006"}, KubeHound: "CE_MODULE_LOAD", CIS: cis("5.2.9"), CWE: []int{250},
 			},
-			find:          findCapability("SYS_MODULE", "may load kernel modules"),
-			userNamespace: inOwnUsers("loading a module"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityHigh),
+			find:      findCapability("SYS_MODULE", "may load kernel modules"),
+			lowerings: capabilityLowerings(SeverityHigh, inOwnUsers("loading a module")),
 		},
 		{
 			Rule: Rule{
 				ID: "escape-cap-dac-read-search", Title: "CAP_DAC_READ_SEARCH: reads any file of the host", Severity: SeverityHigh,
-				Description: "DAC_READ_SEARCH allows files to be opened by handle, past every directory, on any file system that a file of the container lies on.",
+				Description: "DAC_READ_SEARCH allows files to be opened by handle, past every directory, on any file system of which the container has a file mounted.",
 				Attack:      "open_by_handle_at(2) with a guessed handle, starting from any file that the runtime bind-mounts from the host (/etc/hosts, /etc/resolv.conf): reads /etc/shadow and the kubelet's keys (\"Shocker\").",
 				Remediation: "Remove DAC_READ_SEARCH. Backups are better taken from volumes.",
 				Steps:       []Step{{StepCapability, "DAC_READ_SEARCH"}, {StepSyscall, "open_by_handle_at(2)"}},
 				MITRE:       []string{"T1611"}, CIS: cis("5.2.9"), CWE: []int{250},
 			},
-			find:          findCapability("DAC_READ_SEARCH", "may open any file of the host by its handle"),
-			userNamespace: inOwnUsers("opening by handle on the host's file systems"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityMedium),
+			find:      findCapability("DAC_READ_SEARCH", "may open any file of the host by its handle"),
+			lowerings: capabilityLowerings(SeverityMedium, inOwnUsers("opening by handle on the host's file systems")),
 		},
 		{
 			Rule: Rule{
@@ -68,8 +78,8 @@ func capabilityPaths() []escapePath {
 				Steps:       []Step{{StepCapability, "SYS_RAWIO"}, {StepSyscall, "iopl(2)"}, {StepFile, "/dev/mem"}},
 				MITRE:       []string{"T1611"}, CIS: cis("5.2.9"), CWE: []int{250},
 			},
-			find:          findCapability("SYS_RAWIO", "may use I/O ports and raw device commands"),
-			userNamespace: inOwnUsers("raw I/O"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityMedium),
+			find:      findCapability("SYS_RAWIO", "may use I/O ports and raw device commands"),
+			lowerings: capabilityLowerings(SeverityMedium, inOwnUsers("raw I/O")),
 		},
 		{
 			Rule: Rule{
@@ -80,20 +90,20 @@ func capabilityPaths() []escapePath {
 				Steps:       []Step{{StepCapability, "SYS_BOOT"}, {StepSyscall, "kexec_load(2)"}},
 				MITRE:       []string{"T1611", "T1529"}, CIS: cis("5.2.9"), CWE: []int{250},
 			},
-			find:          findCapability("SYS_BOOT", "may load another kernel"),
-			userNamespace: inOwnUsers("kexec"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityMedium),
+			find:      findCapability("SYS_BOOT", "may load another kernel"),
+			lowerings: capabilityLowerings(SeverityMedium, inOwnUsers("kexec")),
 		},
 		{
 			Rule: Rule{
 				ID: "escape-cap-bpf", Title: "CAP_BPF or CAP_PERFMON: programs in the kernel", Severity: SeverityHigh,
-				Description: "BPF and PERFMON allow programs to be loaded into the kernel and its memory to be read by tracing.",
+				Description: "BPF allows programs to be loaded into the kernel, PERFMON allows its memory to be read by tracing. Either alone is less than both.",
 				Attack:      "With both, reads kernel memory and the data of every process on the node; bugs of the verifier give the kernel itself away.",
 				Remediation: "Remove BPF and PERFMON; leave kernel tracing to a node agent in a namespace of its own.",
 				Steps:       []Step{{StepCapability, "BPF"}, {StepCapability, "PERFMON"}, {StepSyscall, "bpf(2)"}},
 				MITRE:       []string{"T1611", "T1014"}, CIS: cis("5.2.9"), CWE: []int{250},
 			},
-			find:          findBPF,
-			userNamespace: inOwnUsers("loading a program"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityMedium),
+			find:      findBPF,
+			lowerings: capabilityLowerings(SeverityMedium, inOwnUsers("loading a program")),
 		},
 		{
 			Rule: Rule{
@@ -104,8 +114,12 @@ func capabilityPaths() []escapePath {
 				Steps:       []Step{{StepCapability, "MKNOD"}, {StepSyscall, "mknod(2)"}, {StepFile, "block devices"}},
 				MITRE:       []string{"T1611"}, CIS: cis("5.2.9", "5.2.12"), CWE: []int{250, 668},
 			},
-			find:          findMknodDevice,
-			userNamespace: inOwnUsers("making a device node"), sandbox: inOwnKernel(), nonRoot: boundOnly(SeverityLow),
+			find: findMknodDevice,
+			lowerings: lowerings{
+				userNamespace: inOwnUsers("making a device node"), sandbox: inOwnKernel(),
+				// A virtual machine may be handed the device that is mounted.
+				guest: unchanged(), nonRoot: boundOnly(SeverityLow), bounded: outOfReach(),
+			},
 		},
 	}
 }
@@ -114,81 +128,84 @@ func addField(c *containerRef, i int) string {
 	return c.path() + ".securityContext.capabilities.add[" + strconv.Itoa(i) + "]"
 }
 
-// findCapability finds containers that were given a capability by name or as ALL.
+// findCapability finds what gives containers a capability, by name or as ALL.
 // Privileged containers have a row of their own.
 func findCapability(capability, means string) func(*draft) []hit {
 	return func(d *draft) []hit {
-		return eachContainer(d, func(c *containerRef) (hit, bool) {
-			if c.privileged() || !c.holds(capability) {
-				return hit{}, false
+		var hits []hit
+		for i := range d.containers {
+			c := &d.containers[i]
+			// None of the table's capabilities is a default one.
+			if len(c.SecurityContext.Capabilities.Add) == 0 || c.privileged() || !c.holds(capability) {
+				continue
 			}
-			return hit{repair: repairAdded(c, capability), message: means}, true
+			hits = append(hits, asHits(repairsGrant(c, capability), means)...)
+		}
+		return hits
+	}
+}
+
+// repairsGrant takes away, one by one, the elements of capabilities.add that give
+// one of the capabilities.
+func repairsGrant(c *containerRef, capabilities ...string) []repair {
+	add := c.SecurityContext.Capabilities.Add
+	cut := newCuts(&c.SecurityContext.Capabilities.Add)
+	var out []repair
+	for i, name := range add {
+		if !sameCapability(name, "ALL") && !slices.ContainsFunc(capabilities, func(s string) bool { return sameCapability(name, s) }) {
+			continue
+		}
+		out = append(out, repair{
+			edit: cut.without(i), container: c, field: addField(c, i), item: string(name), now: jsonText(string(name)),
+			fix: Fix{Op: FixRemove},
 		})
 	}
-}
-
-// repairAdded takes away every element of capabilities.add that gives the
-// capability, and blames the first.
-func repairAdded(c *containerRef, capability string) repair {
-	at := c.addedAt(capability)
-	add := &c.SecurityContext.Capabilities.Add
-	name := (*add)[at]
-	return repair{
-		edit: assign(add, without(*add, capability, "ALL")), field: addField(c, at), item: string(name), now: jsonText(string(name)),
-		fix: Fix{Op: FixRemove},
-	}
-}
-
-func sameCapability(c corev1.Capability, name string) bool {
-	return indexCapability([]corev1.Capability{c}, name) == 0
+	return out
 }
 
 func findBPF(d *draft) []hit {
-	return eachContainer(d, func(c *containerRef) (hit, bool) {
-		if c.privileged() {
-			return hit{}, false
+	var hits []hit
+	for i := range d.containers {
+		c := &d.containers[i]
+		if len(c.SecurityContext.Capabilities.Add) == 0 || c.privileged() {
+			continue
 		}
+		var held []string
 		for _, capability := range []string{"BPF", "PERFMON"} {
 			if c.holds(capability) {
-				r := repairAdded(c, capability)
-				if at := c.addedAt("PERFMON"); capability == "BPF" && at >= 0 && addField(c, at) != r.field {
-					add := &c.SecurityContext.Capabilities.Add
-					r.related = []string{addField(c, at)}
-					r.edit = assign(add, without(*add, "BPF", "PERFMON", "ALL"))
-				}
-				return hit{repair: r, message: "may load programs into the kernel or trace it"}, true
+				held = append(held, capability)
 			}
 		}
-		return hit{}, false
-	})
-}
-
-func without(list []corev1.Capability, names ...string) []corev1.Capability {
-	kept := make([]corev1.Capability, 0, len(list))
-next:
-	for _, c := range list {
-		for _, name := range names {
-			if sameCapability(c, name) {
-				continue next
+		if len(held) == 0 {
+			continue
+		}
+		found := asHits(repairsGrant(c, held...), "may load programs into the kernel and trace it")
+		if len(held) == 1 {
+			for k := range found {
+				found[k].severity = SeverityMedium
+				found[k].message = "may load programs into the kernel, or trace it: " + held[0] + " without the other"
 			}
 		}
-		kept = append(kept, c)
+		hits = append(hits, found...)
 	}
-	return kept
+	return hits
 }
 
 // findMknodDevice needs a device of the host beside the capability: a hostPath to
 // a device, or to a folder of devices.
 func findMknodDevice(d *draft) []hit {
 	var hits []hit
-	for _, m := range hostMounts(d) {
-		if m.container == nil || m.container.privileged() || !m.container.holds("MKNOD") || !m.isDevice() {
+	mounts := hostMounts(d)
+	for i := range mounts {
+		m := &mounts[i]
+		if m.gone() || m.container == nil || m.container.privileged() || !m.isDevice() || !m.container.holds("MKNOD") {
 			continue
 		}
-		c := m.container
 		h := hit{repair: m.repair(), message: "may make device nodes and mounts the host's " + m.path}
-		h.related = []string{grantField(c, "MKNOD")}
-		hits = append(hits, h)
+		h.related = []string{grantField(m.container, "MKNOD")}
+		if !slices.ContainsFunc(hits, h.samePlace) {
+			hits = append(hits, h)
+		}
 	}
 	return hits
 }

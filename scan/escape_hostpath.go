@@ -1,7 +1,9 @@
 package scan
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -14,16 +16,24 @@ func notMounted() *effect {
 
 // fileOwner is what a user other than root does to a writable path of the host.
 func fileOwner(to Severity) *effect {
-	return &effect{to: to, reason: "only what that user may write or read on the host is in reach"}
+	return &effect{to: to, reason: "only what that user and its groups may read or write on the host is in reach"}
 }
 
 // hostPathRow is a row of the table that looks at one mount at a time.
 type hostPathRow struct {
 	Rule
-	// match says whether the row speaks of the mount, and adds to the message.
-	match            func(m *hostMount) (why string, yes bool)
-	severity         func(m *hostMount) Severity
-	sandbox, nonRoot *effect
+	// match tells whether the row speaks of the mount.
+	match func(m *hostMount) (note, bool)
+	lowerings
+}
+
+// note is what a row says of one mount beyond its record; the zero value is
+// nothing.
+type note struct {
+	severity Severity
+	why      string
+	related  []string
+	nonRoot  *effect
 }
 
 // hostPathPaths are the rows about paths of the host. A mount that none of the
@@ -36,7 +46,7 @@ func hostPathPaths() []escapePath {
 		row.MITRE = append([]string{"T1611"}, row.MITRE...)
 		row.CIS, row.CWE = cis("5.2.12"), []int{668}
 		paths = append(paths, escapePath{
-			Rule: row.Rule, find: row.find, sandbox: row.sandbox, nonRoot: row.nonRoot,
+			Rule: row.Rule, find: row.find, lowerings: row.lowerings,
 		})
 	}
 	return append(paths, gitRepoPath())
@@ -48,21 +58,22 @@ func (row hostPathRow) find(d *draft) []hit {
 	mounts := hostMounts(d)
 	for i := range mounts {
 		m := &mounts[i]
-		why, yes := row.match(m)
+		if m.gone() {
+			continue
+		}
+		n, yes := row.match(m)
 		if !yes {
 			continue
 		}
-		h := hit{repair: m.repair(), message: m.means(), severity: row.Severity}
-		if why != "" {
-			h.message += ": " + why
-		}
-		if row.severity != nil {
-			h.severity = row.severity(m)
+		h := hit{repair: m.repair(), message: m.means(), severity: cmp.Or(n.severity, row.Severity), nonRoot: n.nonRoot}
+		h.related = append(h.related, n.related...)
+		if n.why != "" {
+			h.message += ": " + n.why
 		}
 		if m.container == nil {
 			h.shut, h.by = notMounted(), "not mounted"
 		}
-		same := slices.IndexFunc(hits, func(o hit) bool { return o.field == h.field && o.container == h.container })
+		same := slices.IndexFunc(hits, h.samePlace)
 		switch {
 		case same < 0:
 			hits = append(hits, h)
@@ -73,67 +84,51 @@ func (row hostPathRow) find(d *draft) []hit {
 	return hits
 }
 
+func (h *hit) samePlace(other hit) bool {
+	return other.field == h.field && other.item == h.item && other.container == h.container
+}
+
 // socketAcrossKernels is what a sandbox does to a socket: it has no end on the
 // other side of the file system that is shared.
 func socketAcrossKernels() *effect {
 	return &effect{to: SeverityMedium, reason: "a unix socket does not connect across the sandbox's file sharing unless the runtime is told to allow it; other files in the folder do reach the container"}
 }
 
-func runtimeSockets() []string {
-	return []string{
-		"/run/docker.sock", "/run/containerd/containerd.sock", "/run/containerd/containerd.sock.ttrpc", "/run/crio/crio.sock",
-		"/run/cri-dockerd.sock", "/run/dockershim.sock", "/run/k3s/containerd/containerd.sock", "/run/k0s/containerd.sock",
-		"/run/podman/podman.sock", "/run/buildkit/buildkitd.sock", "/run/frakti.sock",
-		"/var/snap/microk8s/common/run/containerd.sock", "/run/systemd/private", "/run/dbus/system_bus_socket",
-	}
-}
-
-func matchAny(test func(*hostMount, string) bool, writable bool, targets ...string) func(*hostMount) (string, bool) {
-	return func(m *hostMount) (string, bool) {
-		if writable && m.readOnly {
-			return "", false
-		}
-		for _, t := range targets {
-			if test(m, t) {
-				return "", true
-			}
-		}
-		return "", false
-	}
+// writable speaks of mounts of the places that can be written to.
+func writable(list []place) func(*hostMount) (note, bool) {
+	return func(m *hostMount) (note, bool) { return note{}, !m.readOnly && m.touches(list) }
 }
 
 func specialHostPaths() []hostPathRow {
-	const kubelet = "/var/lib/kubelet"
-	touches := (*hostMount).touches
-	manifests := []string{"/etc/kubernetes/manifests", "/etc/kubelet.d", "/var/lib/rancher/k3s/server/manifests", "/var/lib/rancher/k3s/agent/pod-manifests", "/var/lib/rancher/rke2/agent/pod-manifests", "/var/lib/rancher/rke2/server/manifests"}
-	etcd := []string{"/var/lib/etcd", "/etc/kubernetes/pki/etcd", "/var/lib/rancher/k3s/server/db", "/var/lib/rancher/rke2/server/db"}
+	sockets, kubelet, manifests := runtimeSockets(), kubeletDirs(), staticPodDirs()
+	etcd, secrets, system := etcdDirs(), hostSecrets(), systemDirs()
 	return []hostPathRow{
 		{
 			Rule: Rule{
 				ID: "escape-host-root", Title: "The host's root directory", Severity: SeverityCritical,
-				Description: "The root of the node's file system is mounted: everything the node is made of.",
+				Description: "The root of the node's file system is mounted: everything the node is made of. Read-only changes little: connecting to the runtime's socket below it is no write, and without recursiveReadOnly /run and /proc stay writable.",
 				Attack:      "Writes a cron job, a unit file or a key for root, or uses the runtime's socket below it; chroot into it is only one of the ways, so blocking chroot closes nothing.",
 				Remediation: "Mount the one folder that is needed, read-only, or none.",
 				Steps:       []Step{{StepFile, "/etc/cron.d, /root/.ssh, /run sockets"}, {StepBinary, "chroot"}},
 				KubeHound:   "EXPLOIT_HOST_WRITE",
 			},
-			match:    func(m *hostMount) (string, bool) { return "", m.path == "/" },
-			severity: lowerWhen(func(m *hostMount) bool { return m.readOnly }, SeverityHigh, SeverityCritical),
-			nonRoot:  fileOwner(SeverityHigh),
+			match: matchRoot, lowerings: lowerings{nonRoot: fileOwner(SeverityHigh)},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-host-proc", Title: "The host's /proc", Severity: SeverityCritical,
-				Description: "The node's /proc is mounted. Its kernel settings belong to UID 0 and ask for no capability.",
-				Attack:      "Writes |/proc/PID/root/… to sys/kernel/core_pattern and crashes a program: the kernel runs the attacker's file as root on the node.",
+				Description: "The node's /proc is mounted. Its kernel settings belong to UID 0 and ask for no capability; with SYS_PTRACE the files of every process of the node are in reach, read-only or not.",
+				Attack:      "Writes |/proc/PID/root/… to sys/kernel/core_pattern and crashes a program: the kernel runs the attacker's file as root on the node. With SYS_PTRACE goes through PID/root into the node's file system.",
 				Remediation: "Remove the mount; most exporters do with their own /proc, or with single files, read-only.",
 				Steps:       []Step{{StepFile, "/proc/sys/kernel/core_pattern"}, {StepFile, "/proc/sysrq-trigger"}},
 				KubeHound:   "CE_UMH_CORE_PATTERN",
 			},
-			match:    func(m *hostMount) (string, bool) { return "", isProc(m) },
-			severity: lowerWhen(func(m *hostMount) bool { return m.readOnly }, SeverityMedium, SeverityCritical),
-			sandbox:  &effect{to: SeverityHigh, reason: "the sandbox hands writes to the mounted files on to the host"},
-			nonRoot:  fileOwner(SeverityMedium),
+			match: matchProc,
+			lowerings: lowerings{
+				userNamespace: settingsOfTheHost(),
+				sandbox:       &effect{to: SeverityHigh, reason: "the sandbox hands writes to the mounted files on to the host"},
+				nonRoot:       fileOwner(SeverityMedium),
+			},
 		},
 		{
 			Rule: Rule{
@@ -142,13 +137,19 @@ func specialHostPaths() []hostPathRow {
 				Attack:      "Writes kernel/uevent_helper or a cgroup's release_agent: the kernel runs the attacker's file as root on the node.",
 				Remediation: "Remove the mount, or mount it read-only with recursiveReadOnly: Enabled.",
 				Steps:       []Step{{StepFile, "/sys/kernel/uevent_helper"}, {StepFile, "release_agent"}},
-				MITRE:       []string{"T1068"},
 			},
-			match: func(m *hostMount) (string, bool) {
-				return "", m.inside("/sys") && (!m.readOnly || (m.shallow && (m.path == "/sys" || m.path == "/sys/fs" || m.path == "/sys/kernel")))
+			match: func(m *hostMount) (note, bool) {
+				n := note{}
+				// What cgroup and the BPF file system allow asks for a capability beside.
+				if m.readOnly || m.inside("/sys/fs/cgroup") || m.inside("/sys/fs/bpf") {
+					n.severity = SeverityMedium
+				}
+				return n, isSys(m)
 			},
-			severity: lowerWhen(func(m *hostMount) bool { return m.readOnly }, SeverityMedium, SeverityHigh),
-			nonRoot:  fileOwner(SeverityLow),
+			lowerings: lowerings{
+				userNamespace: settingsOfTheHost(),
+				nonRoot:       fileOwner(SeverityLow),
+			},
 		},
 		{
 			Rule: Rule{
@@ -158,32 +159,37 @@ func specialHostPaths() []hostPathRow {
 				Remediation: "Hand out the single device with a device plugin or dynamic resource allocation.",
 				Steps:       []Step{{StepFile, "devices below /dev"}},
 			},
-			match:   func(m *hostMount) (string, bool) { return "", m.inside("/dev") || m.isDevice() },
-			nonRoot: fileOwner(SeverityLow),
+			match: func(m *hostMount) (note, bool) {
+				return note{severity: deviceSeverity(m)}, m.inside("/dev") || m.isDevice()
+			},
+			lowerings: lowerings{
+				userNamespace: &effect{to: SeverityLow, reason: "the node's devices belong to nobody in the pod's own user namespace: only those open to everyone are in reach"},
+				nonRoot:       fileOwner(SeverityLow),
+			},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-host-var-log", Title: "The host's /var/log, writable", Severity: SeverityHigh,
 				Description: "The node's log folder is mounted writable. The kubelet serves it over its API and follows links in it.",
-				Attack:      "Plants a link to / and reads any file of the node as root through the kubelet's /logs endpoint (it takes the right to nodes/log or nodes/proxy).",
-				Remediation: "Mount /var/log read-only, or /var/log/pods and /var/log/containers, read-only.",
+				Attack:      "Plants a link to / and reads any file of the node as root through the kubelet's /logs endpoint (it takes the right to nodes/log or nodes/proxy), or puts a link in the place of a container's log (pods/log).",
+				Remediation: "Mount it read-only, or only /var/log/pods and /var/log/containers, read-only.",
 				Steps:       []Step{{StepFile, "symlink below /var/log"}, {StepNetwork, "kubelet /logs/"}},
 				KubeHound:   "CE_VAR_LOG_SYMLINK",
 			},
-			match:   matchAny(touches, true, "/var/log"),
-			nonRoot: fileOwner(SeverityMedium),
+			match:     matchVarLog,
+			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-runtime-socket", Title: "Socket of the container runtime", Severity: SeverityCritical,
-				Description: "The socket of containerd, CRI-O, Docker, BuildKit, Podman or systemd can be reached. Mounting it read-only changes nothing: connecting is no write.",
+				Description: "The socket of containerd, CRI-O, Docker, BuildKit, Podman, systemd, D-Bus or another manager of the node can be reached. Mounting it read-only changes nothing: connecting is no write.",
 				Attack:      "Asks the runtime to start a privileged container with the host's root mounted.",
 				Remediation: "Remove the mount. Build images with a rootless builder; read container data from the kubelet's API.",
 				Steps:       []Step{{StepFile, "unix socket of the runtime"}, {StepBinary, "docker, ctr, crictl"}},
 				MITRE:       []string{"T1610"}, KubeHound: "EXPLOIT_CONTAINERD_SOCK",
 			},
-			match: matchAny((*hostMount).shows, false, runtimeSockets()...), sandbox: socketAcrossKernels(),
-			nonRoot: fileOwner(SeverityHigh),
+			match:     func(m *hostMount) (note, bool) { return note{}, m.shows(sockets) || isRuntimeSocket(m) },
+			lowerings: lowerings{sandbox: socketAcrossKernels(), nonRoot: fileOwner(SeverityHigh)},
 		},
 		{
 			Rule: Rule{
@@ -191,11 +197,13 @@ func specialHostPaths() []hostPathRow {
 				Description: "The folder of the kubelet is mounted writable: its keys, the volumes of every pod of the node, the sockets at which plugins register.",
 				Attack:      "Takes the kubelet's client key, changes other pods' volumes, or registers a device plugin or CSI driver that the kubelet then trusts.",
 				Remediation: "Only node plugins need it: keep them in a namespace of their own, and mount the one plugin folder.",
-				Steps:       []Step{{StepFile, kubelet + "/pki, /pods, /plugins_registry, /device-plugins"}},
-				MITRE:       []string{"T1552.001"}, KubeHound: "EXPLOIT_HOST_WRITE",
+				Steps:       []Step{{StepFile, "/var/lib/kubelet/pki, /pods, /plugins_registry, /device-plugins"}},
+				MITRE:       []string{"T1552.001"}, KubeHound: "EXPLOIT_HOST_TRAVERSE",
 			},
-			match:    matchAny(touches, true, kubelet),
-			severity: lowerWhen(pluginDir, SeverityHigh, SeverityCritical), nonRoot: fileOwner(SeverityMedium),
+			match: func(m *hostMount) (note, bool) {
+				return note{severity: kubeletSeverity(m, kubelet)}, !m.readOnly && m.touches(kubelet)
+			},
+			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{
 			Rule: Rule{
@@ -206,7 +214,7 @@ func specialHostPaths() []hostPathRow {
 				Steps:       []Step{{StepFile, "a manifest in the folder of static pods"}},
 				MITRE:       []string{"T1610"}, KubeHound: "EXPLOIT_HOST_WRITE",
 			},
-			match: matchAny(touches, true, manifests...), nonRoot: fileOwner(SeverityMedium),
+			match: writable(manifests), lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{
 			Rule: Rule{
@@ -217,7 +225,14 @@ func specialHostPaths() []hostPathRow {
 				Steps:       []Step{{StepFile, "/var/lib/etcd/member/snap/db"}, {StepFile, "/etc/kubernetes/pki/etcd"}},
 				MITRE:       []string{"T1552.001"}, KubeHound: "EXPLOIT_HOST_READ",
 			},
-			match: matchAny(touches, false, etcd...), nonRoot: fileOwner(SeverityMedium),
+			match: func(m *hostMount) (note, bool) {
+				n := note{}
+				if m.path == "/etc" || m.path == "/etc/ssl" || m.path == "/var" || m.path == "/var/lib" {
+					n.severity, n.why = SeverityHigh, "etcd's folder lies below it where the pod runs on a control-plane node"
+				}
+				return n, m.touches(etcd)
+			},
+			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{
 			Rule: Rule{
@@ -228,20 +243,29 @@ func specialHostPaths() []hostPathRow {
 				Steps:       []Step{{StepFile, "a file that the node runs or reads"}},
 				MITRE:       []string{"T1543", "T1053.003"}, KubeHound: "EXPLOIT_HOST_WRITE",
 			},
-			match:   func(m *hostMount) (string, bool) { return "", !m.readOnly && isSystem(m) },
-			nonRoot: fileOwner(SeverityMedium),
+			match:     func(m *hostMount) (note, bool) { return note{}, !m.readOnly && isSystem(m, system) },
+			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{
 			Rule: Rule{
-				ID: "escape-host-secrets", Title: "Secrets of the host, read-only", Severity: SeverityHigh,
-				Description: "A folder with keys, tokens or password hashes of the node is mounted read-only.",
+				ID: "escape-host-secrets", Title: "Secrets of the host", Severity: SeverityHigh,
+				Description: "A file or folder with keys, tokens or password hashes of the node can be read. Where the same mount can be written to and another rule says so, this one is silent.",
 				Attack:      "Takes the kubelet's keys, other pods' tokens, SSH keys or password hashes, and comes back as the node.",
 				Remediation: "Mount the one file that is needed; give programs their own secrets as Secret or projected volumes.",
 				Steps:       []Step{{StepFile, "/etc/shadow, /etc/kubernetes, /var/lib/kubelet/pods/*/volumes"}},
 				MITRE:       []string{"T1552.001"}, KubeHound: "EXPLOIT_HOST_READ",
 			},
-			match: matchAny(touches, false, hostSecrets()...), nonRoot: fileOwner(SeverityMedium),
-			severity: lowerWhen(func(m *hostMount) bool { return m.inside("/var/lib/docker/containers") }, SeverityMedium, SeverityHigh),
+			match: func(m *hostMount) (note, bool) {
+				n := note{}
+				if m.inside("/var/lib/docker/containers") || m.inside("/etc/cni/net.d") {
+					n.severity = SeverityMedium
+				}
+				if !m.readOnly && (isSystem(m, system) || m.touches(kubelet)) {
+					return n, false
+				}
+				return n, m.touches(secrets)
+			},
+			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 	}
 }
@@ -257,64 +281,81 @@ func otherHostPath(special []hostPathRow) hostPathRow {
 			Steps:       []Step{{StepFile, "files below the path"}},
 			KubeHound:   "EXPLOIT_HOST_WRITE",
 		},
-		match: func(m *hostMount) (string, bool) {
-			if m.readOnly && m.container != nil {
-				return "", false
-			}
-			return "", !slices.ContainsFunc(special, func(row hostPathRow) bool {
+		match: func(m *hostMount) (note, bool) {
+			if m.readOnly || slices.ContainsFunc(special, func(row hostPathRow) bool {
 				_, yes := row.match(m)
 				return yes
-			})
+			}) {
+				return note{}, false
+			}
+			n := note{}
+			if harmless(m) && !certificates(m) {
+				n.severity = SeverityLow
+			}
+			return n, true
 		},
-		nonRoot: fileOwner(SeverityLow),
+		lowerings: lowerings{nonRoot: fileOwner(SeverityLow)},
 	}
 }
 
-func lowerWhen(test func(*hostMount) bool, yes, no Severity) func(*hostMount) Severity {
-	return func(m *hostMount) Severity {
-		if test(m) {
-			return yes
+// matchRoot lowers a read-only root for a user who is not root: no socket below it
+// opens to that user.
+func matchRoot(m *hostMount) (note, bool) {
+	n := note{}
+	if m.readOnly {
+		n.nonRoot = fileOwner(SeverityMedium)
+		n.why = "the sockets below it can be connected to all the same"
+	}
+	return n, m.path == "/"
+}
+
+// matchProc weighs a mount of the host's /proc by what can be written below it, and
+// by SYS_PTRACE, which opens the files of every process listed there.
+func matchProc(m *hostMount) (note, bool) {
+	if !isProc(m) {
+		return note{}, false
+	}
+	c := m.container
+	switch {
+	case c != nil && !c.privileged() && !m.inside("/proc/sys") && c.holds("SYS_PTRACE"):
+		return note{
+			why:     "with SYS_PTRACE the node's file system is in reach through PID/root",
+			related: []string{grantField(c, "SYS_PTRACE")}, nonRoot: boundOnly(SeverityHigh),
+		}, true
+	case m.readOnly:
+		return note{severity: SeverityMedium, nonRoot: fileOwner(SeverityLow)}, true
+	case !kernelHelpers(m):
+		return note{severity: SeverityMedium, nonRoot: fileOwner(SeverityLow)}, true
+	}
+	return note{}, true
+}
+
+// matchVarLog finds the folder that the kubelet serves, and any below it: links are
+// followed there too, but what the kubelet does not write itself takes a right to
+// the node to be read.
+func matchVarLog(m *hostMount) (note, bool) {
+	n := note{}
+	if m.inside("/var/log") && m.path != "/var/log" && !m.inside("/var/log/pods") && !m.inside("/var/log/containers") {
+		n.severity = SeverityMedium
+	}
+	return n, !m.readOnly && (m.path == "/var" || m.inside("/var/log"))
+}
+
+// kubeletSeverity lowers the folders that node plugins are made to write to.
+func kubeletSeverity(m *hostMount, kubelet []place) Severity {
+	for i := range kubelet {
+		rest, ok := strings.CutPrefix(m.path, kubelet[i].path+"/")
+		if !ok {
+			continue
 		}
-		return no
-	}
-}
-
-// isProc leaves out the harmless single files, such as /proc/cpuinfo.
-func isProc(m *hostMount) bool {
-	if m.path == "/proc" || m.inside("/proc/sys") || m.path == "/proc/sysrq-trigger" || m.path == "/proc/kcore" || m.path == "/proc/kmem" {
-		return true
-	}
-	return len(m.path) > len("/proc/") && m.inside("/proc") && m.path[6] >= '0' && m.path[6] <= '9'
-}
-
-// pluginDir reports whether the mount is one of the folders that node plugins are
-// made to write to.
-func pluginDir(m *hostMount) bool {
-	for _, dir := range []string{"plugins", "plugins_registry", "device-plugins", "pod-resources"} {
-		if m.inside("/var/lib/kubelet/" + dir) {
-			return true
+		switch name, _, _ := strings.Cut(rest, "/"); name {
+		case "pod-resources":
+			return SeverityMedium
+		case "plugins", "plugins_registry", "device-plugins", "seccomp":
+			return SeverityHigh
 		}
 	}
-	return false
-}
-
-// isSystem reports whether the node runs or reads what lies in the mount.
-func isSystem(m *hostMount) bool {
-	for _, dir := range []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/root", "/home", "/boot", "/var/spool/cron", "/run/systemd", "/run/udev", "/var/lib/cloud", "/var/lib/dpkg", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/rancher", "/run/containerd", "/run/crio"} {
-		if m.inside(dir) {
-			return true
-		}
-	}
-	// Above the folders that matter: /var, /var/lib, /var/spool, /run.
-	return m.path != "/" && (m.shows("/var/spool/cron") || m.shows("/var/lib/docker") || m.shows("/run/systemd"))
-}
-
-func hostSecrets() []string {
-	return []string{
-		"/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/kubernetes", "/etc/rancher", "/root", "/home",
-		"/var/lib/kubelet", "/var/lib/rancher", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers",
-		"/var/lib/cloud", "/run/secrets", "/run/containerd/io.containerd.runtime.v2.task",
-	}
+	return ""
 }
 
 func gitRepoPath() escapePath {

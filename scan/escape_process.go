@@ -9,6 +9,20 @@ func inOwnKernel() *effect {
 		reason: "the system calls go to the sandbox's own kernel, not to the host's"}
 }
 
+// inOwnProcesses is what a sandboxed runtime does to the host's process and IPC
+// namespaces: it has its own, whatever the pod asks for.
+func inOwnProcesses(what string) *effect {
+	return &effect{to: SeverityLow, closes: true, reason: "the sandbox has " + what + " of its own: the host's are not seen there"}
+}
+
+// settingsOfTheHost is what a user namespace does to the kernel's settings.
+func settingsOfTheHost() *effect {
+	return &effect{to: SeverityLow, closes: true, reason: "root of the pod's user namespace may not write the host's kernel settings"}
+}
+
+// unchanged is the effect of a property that takes nothing.
+func unchanged() *effect { return &effect{to: SeverityCritical} }
+
 func processPaths() []escapePath {
 	return []escapePath{
 		{
@@ -21,20 +35,25 @@ func processPaths() []escapePath {
 				MITRE:       []string{"T1611"}, KubeHound: "CE_PRIV_MOUNT", CIS: cis("5.2.2"), CWE: []int{250},
 			},
 			find: findPrivileged,
-			userNamespace: &effect{to: SeverityHigh,
-				reason: "the capabilities hold in the pod's own user namespace only and the node's devices belong to nobody there; the kernel's whole attack surface stays open"},
-			sandbox: inOwnKernel(),
+			lowerings: lowerings{
+				userNamespace: &effect{to: SeverityHigh,
+					reason: "the capabilities hold in the pod's own user namespace only and the node's devices belong to nobody there; the kernel's whole attack surface stays open"},
+				sandbox: inOwnKernel(),
+				guest: &effect{to: SeverityHigh,
+					reason: "the system calls go to the guest's kernel; the node's devices are handed to the guest unless the runtime is set to privileged_without_host_devices"},
+			},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-nsenter", Title: "Can enter the host's namespaces (nsenter)", Severity: SeverityCritical,
 				Description: "The container sees the host's processes (hostPID) and holds SYS_ADMIN, by itself or by being privileged.",
-				Attack:      "nsenter -t 1 -m -u -i -n -p: a shell in the namespaces of the host's first process.",
+				Attack:      "nsenter -t 1 -m -u -i -n -p: a shell in the namespaces of the host's first process; without SYS_PTRACE, in those of any process of the host that holds no more than the container.",
 				Remediation: "Set hostPID to false. KubeArmor does not help: no policy takes effect in a pod with hostPID.",
 				Steps:       []Step{{StepSyscall, "setns(2)"}, {StepBinary, "nsenter"}, {StepCapability, "SYS_ADMIN"}},
 				MITRE:       []string{"T1611"}, KubeHound: "CE_NSENTER", CIS: cis("5.2.2", "5.2.3"), CWE: []int{250, 668},
 			},
-			find: findNsenter,
+			find:      findNsenter,
+			lowerings: lowerings{sandbox: inOwnProcesses("processes"), nonRoot: boundOnly(SeverityHigh), bounded: outOfReach()},
 		},
 		{
 			Rule: Rule{
@@ -45,7 +64,8 @@ func processPaths() []escapePath {
 				Steps:       []Step{{StepSyscall, "ptrace(2)"}, {StepFile, "/proc/PID/root"}, {StepCapability, "SYS_PTRACE"}},
 				MITRE:       []string{"T1611", "T1055"}, KubeHound: "CE_SYS_PTRACE", CIS: cis("5.2.3", "5.2.9"), CWE: []int{250, 668},
 			},
-			find: findHostPIDPtrace,
+			find:      findHostPIDPtrace,
+			lowerings: lowerings{sandbox: inOwnProcesses("processes"), nonRoot: boundOnly(SeverityHigh), bounded: outOfReach()},
 		},
 		{
 			Rule: Rule{
@@ -57,12 +77,16 @@ func processPaths() []escapePath {
 				MITRE:       []string{"T1611", "T1057"}, CIS: cis("5.2.3"), CWE: []int{668},
 			},
 			find: findHostPID,
+			lowerings: lowerings{
+				sandbox: inOwnProcesses("processes"),
+				nonRoot: &effect{to: SeverityMedium, reason: "only processes with the same UID, on the host and in other pods, can be read and signalled; the others show their command lines"},
+			},
 		},
 		{
 			Rule: Rule{
 				ID: "escape-hostnetwork", Title: "Shares the host's network", Severity: SeverityMedium,
 				Description: "hostNetwork puts the container in the node's network namespace, beside everything that listens there on localhost, and out of reach of network policies.",
-				Attack:      "Talks to services bound to localhost (etcd, kubelet, debug ports), to abstract unix sockets of the node's daemons, and to the cloud's metadata service as the node.",
+				Attack:      "Talks to services bound to localhost (etcd, kubelet, debug ports), to abstract unix sockets of the node's daemons, and to the cloud's metadata service as the node. With NET_RAW, a default capability of containerd, listens to the node's traffic and forges packets.",
 				Remediation: "Set hostNetwork to false; publish ports with a Service.",
 				Steps:       []Step{{StepNetwork, "127.0.0.1 and abstract sockets of the node"}},
 				MITRE:       []string{"T1611", "T1552.005"}, CIS: cis("5.2.5"), CWE: []int{668},
@@ -79,6 +103,10 @@ func processPaths() []escapePath {
 				MITRE:       []string{"T1611", "T1040", "T1557"}, CIS: cis("5.2.5", "5.2.9"), CWE: []int{250, 668},
 			},
 			find: findHostNetworkAdmin,
+			lowerings: lowerings{
+				userNamespace: inOwnUsers("a change of the host's network"),
+				nonRoot:       boundOnly(SeverityMedium), bounded: outOfReach(),
+			},
 		},
 		{
 			Rule: Rule{
@@ -90,6 +118,10 @@ func processPaths() []escapePath {
 				MITRE:       []string{"T1611"}, CIS: cis("5.2.4"), CWE: []int{668},
 			},
 			find: findHostIPC,
+			lowerings: lowerings{
+				sandbox: &effect{to: SeverityLow, reason: "the sandbox has System V memory and queues of its own; files in the host's /dev/shm may still be shared"},
+				nonRoot: &effect{to: SeverityLow, reason: "only what is open to that UID, or to everyone, is in reach"},
+			},
 		},
 		{
 			Rule: Rule{
@@ -103,18 +135,19 @@ func processPaths() []escapePath {
 		},
 		{
 			Rule: Rule{
-				ID: "escape-unmasked-proc", Title: "Kernel settings in /proc are not masked", Severity: SeverityMedium,
-				Description: "procMount: Unmasked shows the container the parts of /proc that runtimes hide or make read-only.",
+				ID: "escape-unmasked-proc", Title: "Kernel settings in /proc are not masked", Severity: SeverityHigh,
+				Description: "procMount: Unmasked shows the container the parts of /proc that runtimes hide or make read-only. Where AppArmor or SELinux confines the container, their default profiles still refuse the worst.",
 				Attack:      "As root of the host's user namespace writes /proc/sys/kernel/core_pattern or /proc/sysrq-trigger and so runs a program on the node.",
 				Remediation: "Remove procMount, or set hostUsers to false as well, which is what the field is for.",
 				Steps:       []Step{{StepFile, "/proc/sys/kernel/core_pattern"}, {StepFile, "/proc/sysrq-trigger"}},
 				MITRE:       []string{"T1611"}, KubeHound: "CE_UMH_CORE_PATTERN", CWE: []int{668},
 			},
 			find: findUnmaskedProc,
-			userNamespace: &effect{to: SeverityLow, closes: true,
-				reason: "root of the pod's user namespace may not write the host's kernel settings"},
-			sandbox: inOwnKernel(),
-			nonRoot: &effect{to: SeverityLow, reason: "only UID 0 may write there"},
+			lowerings: lowerings{
+				userNamespace: settingsOfTheHost(),
+				sandbox:       inOwnKernel(),
+				nonRoot:       &effect{to: SeverityLow, reason: "only UID 0 may write there"},
+			},
 		},
 	}
 }

@@ -2,6 +2,7 @@ package scan
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,9 +12,10 @@ import (
 // hostMount is one path of the host in one container, or a hostPath volume that
 // no container mounts.
 type hostMount struct {
-	// path is the host's, cleaned, with the mount's subPath, and with /var/run as
-	// /run, which it links to on every current distribution.
-	path     string
+	// path is the host's, as hostPathOf makes it.
+	path string
+	// windows is true when the path is one of Windows.
+	windows  bool
 	readOnly bool
 	// shallow is true when only the top of a read-only mount is: what is mounted
 	// below it on the host stays writable.
@@ -27,8 +29,19 @@ type hostMount struct {
 	mount     int
 }
 
-// hostMounts lists every mount of a hostPath volume.
+// hostMounts lists every mount of a hostPath volume. It is read once: a mount whose
+// volume was repaired since is gone.
 func hostMounts(d *draft) []hostMount {
+	if !d.mountsRead {
+		d.mounts, d.mountsRead = readHostMounts(d), true
+	}
+	return d.mounts
+}
+
+// gone reports whether a repair has taken the hostPath away.
+func (m *hostMount) gone() bool { return m.volume.HostPath == nil }
+
+func readHostMounts(d *draft) []hostMount {
 	var mounts []hostMount
 	for i := range d.spec.Volumes {
 		v := &d.spec.Volumes[i]
@@ -44,15 +57,17 @@ func hostMounts(d *draft) []hostMount {
 					continue
 				}
 				used = true
+				p, windows := hostPathOf(v.HostPath.Path, m.SubPath)
 				mounts = append(mounts, hostMount{
-					path: hostPathOf(v.HostPath.Path, m.SubPath), at: m.MountPath,
+					path: p, windows: windows, at: m.MountPath,
 					readOnly: m.ReadOnly, shallow: m.ReadOnly && !recursivelyReadOnly(m),
 					volume: v, index: i, container: c, mount: n,
 				})
 			}
 		}
 		if !used {
-			mounts = append(mounts, hostMount{path: hostPathOf(v.HostPath.Path, ""), volume: v, index: i})
+			p, windows := hostPathOf(v.HostPath.Path, "")
+			mounts = append(mounts, hostMount{path: p, windows: windows, volume: v, index: i})
 		}
 	}
 	return mounts
@@ -62,40 +77,74 @@ func recursivelyReadOnly(m *corev1.VolumeMount) bool {
 	return m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled
 }
 
-// hostPathOf is the path on the host that a mount shows. A subPathExpr is not
-// known before the container starts, so the whole volume is assumed.
-func hostPathOf(volume, subPath string) string {
-	p := path.Clean("/" + volume)
+// hostPathOf is the path on the host that a mount shows: cleaned, with the mount's
+// subPath, without the links that lead to the same place under another name. A
+// subPathExpr is not known before the container starts, so the whole volume is
+// assumed.
+func hostPathOf(volume, subPath string) (p string, windows bool) {
+	p, windows = unixPath(volume)
+	p = path.Clean("/" + p)
 	if subPath != "" {
 		// Cleaning below the root keeps ".." from leaving the volume.
 		p = path.Join(p, path.Clean("/"+subPath))
 	}
-	if p == "/var/run" || strings.HasPrefix(p, "/var/run/") {
+	p = pastProc(p)
+	// /var/run links to /run on every current distribution.
+	if below(p, "/var/run") {
 		p = strings.TrimPrefix(p, "/var")
 	}
-	return p
+	return p, windows
+}
+
+// unixPath writes a path of Windows as one of Unix: without its drive, and in lower
+// case, as Windows does not tell. A named pipe lies in /pipe.
+func unixPath(p string) (unix string, windows bool) {
+	drive := len(p) >= 2 && p[1] == ':' && (p[0]|0x20) >= 'a' && (p[0]|0x20) <= 'z'
+	if !drive && !strings.HasPrefix(p, `\\.\`) && !strings.HasPrefix(p, "//./") {
+		return p, false
+	}
+	return strings.ToLower(strings.ReplaceAll(p[min(len(p), 2):], `\`, "/")), true
+}
+
+// pastProc follows /proc/PID/root, which is the host's root under another name.
+func pastProc(p string) string {
+	for {
+		rest, ok := strings.CutPrefix(p, "/proc/")
+		if !ok {
+			return p
+		}
+		pid, rest, ok := strings.Cut(rest, "/")
+		if !ok || (pid != "self" && pid != "thread-self" && strings.Trim(pid, "0123456789") != "") {
+			return p
+		}
+		if !below(rest, "root") && !below(rest, "cwd") {
+			return p
+		}
+		_, rest, _ = strings.Cut(rest, "/")
+		p = "/" + rest
+	}
 }
 
 // inside reports whether the mounted path is dir or lies below it.
-func (m *hostMount) inside(dir string) bool {
-	return m.path == dir || strings.HasPrefix(m.path, dir+"/")
-}
+func (m *hostMount) inside(dir string) bool { return below(m.path, dir) }
 
-// shows reports whether the mounted path is target or a folder above it, the root
+// shows reports whether the mounted path is a place or a folder above it, the root
 // left out: a mount of the root has a row of its own.
-func (m *hostMount) shows(target string) bool {
-	return m.path == target || (m.path != "/" && strings.HasPrefix(target, m.path+"/"))
-}
-
-func (m *hostMount) touches(target string) bool { return m.inside(target) || m.shows(target) }
-
-// isDevice reports whether the mount is a device node or the folder of them.
-func (m *hostMount) isDevice() bool {
-	if t := m.volume.HostPath.Type; t != nil && (*t == corev1.HostPathBlockDev || *t == corev1.HostPathCharDev) {
-		return true
+func (m *hostMount) shows(list []place) bool {
+	for i := range list {
+		if to := &list[i]; below(to.path, m.path) && (to.top == "" || m.inside(to.top)) {
+			return true
+		}
 	}
-	return m.inside("/dev") && !m.inside("/dev/shm") && !m.inside("/dev/hugepages") && !m.inside("/dev/log")
+	return false
 }
+
+// insideAny reports whether the mounted path is one of the places or lies in one.
+func (m *hostMount) insideAny(list []place) bool {
+	return slices.ContainsFunc(list, func(to place) bool { return m.inside(to.path) })
+}
+
+func (m *hostMount) touches(list []place) bool { return m.insideAny(list) || m.shows(list) }
 
 // repair takes the hostPath away: the volume becomes an emptyDir.
 func (m *hostMount) repair() repair {

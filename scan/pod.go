@@ -1,6 +1,8 @@
 package scan
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,8 +55,9 @@ func defaultCapability(name string) bool {
 	return false
 }
 
-// holds reports whether the container's processes can hold the capability. Names
-// are compared as the runtimes do: in any case, with or without "CAP_".
+// holds reports whether the container's processes can hold the capability. The
+// runtimes take names in any case. "CAP_" in front means to CRI-O what it says and
+// to containerd nothing: what is added so counts, what is dropped so does not.
 func (c *containerRef) holds(name string) bool {
 	if c.privileged() {
 		return true
@@ -67,16 +70,26 @@ func (c *containerRef) holds(name string) bool {
 	if indexCapability(caps.Add, "ALL") >= 0 {
 		has = true
 	}
-	if indexCapability(caps.Drop, "ALL") >= 0 {
+	if drops(caps.Drop, "ALL") {
 		has = false
 	}
 	if indexCapability(caps.Add, name) >= 0 {
 		has = true
 	}
-	if indexCapability(caps.Drop, name) >= 0 {
+	if drops(caps.Drop, name) {
 		has = false
 	}
 	return has
+}
+
+// noNewPrivileges reports whether setuid and file-capability programs of the image
+// give the container's processes nothing.
+func (c *containerRef) noNewPrivileges() bool {
+	if c == nil {
+		return false
+	}
+	allow := c.SecurityContext.AllowPrivilegeEscalation
+	return allow != nil && !*allow && !c.privileged()
 }
 
 // addedAt is the index in capabilities.add that gives the capability, by its name
@@ -88,17 +101,25 @@ func (c *containerRef) addedAt(name string) int {
 	return indexCapability(c.SecurityContext.Capabilities.Add, "ALL")
 }
 
+func drops(list []corev1.Capability, name string) bool {
+	return slices.ContainsFunc(list, func(c corev1.Capability) bool { return strings.EqualFold(string(c), name) })
+}
+
 func indexCapability(list []corev1.Capability, name string) int {
 	for i, c := range list {
-		s := string(c)
-		if len(s) > 4 && strings.EqualFold(s[:4], "CAP_") {
-			s = s[4:]
-		}
-		if strings.EqualFold(s, name) {
+		if sameCapability(c, name) {
 			return i
 		}
 	}
 	return -1
+}
+
+func sameCapability(c corev1.Capability, name string) bool {
+	s := string(c)
+	if len(s) > 4 && strings.EqualFold(s[:4], "CAP_") {
+		s = s[4:]
+	}
+	return strings.EqualFold(s, name)
 }
 
 // draft is a working copy of a pod that repairs change and take back. Every
@@ -112,14 +133,19 @@ type draft struct {
 	contexts   []corev1.SecurityContext
 	caps       []corev1.Capabilities
 	containers []containerRef
+	// mounts is kept by hostMounts.
+	mounts     []hostMount
+	mountsRead bool
 }
 
-// newDraft copies of pod what repairs may change. What lies behind pointers below
-// the security contexts is shared with pod: repairs replace it, never write to it.
+// newDraft copies of pod what repairs may change. What else lies behind pointers
+// is shared with pod: repairs replace it, never write to it.
 func newDraft(pod Pod) *draft {
 	d := &draft{meta: *pod.Meta, spec: *pod.Spec}
 	if pod.Spec.SecurityContext != nil {
 		d.podContext = *pod.Spec.SecurityContext
+		d.podContext.SELinuxOptions = d.podContext.SELinuxOptions.DeepCopy()
+		d.podContext.WindowsOptions = d.podContext.WindowsOptions.DeepCopy()
 	}
 	d.spec.SecurityContext = &d.podContext
 	d.spec.Volumes = append([]corev1.Volume(nil), pod.Spec.Volumes...)
@@ -152,6 +178,8 @@ func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
 	sc, caps := corev1.SecurityContext{}, corev1.Capabilities{}
 	if c.SecurityContext != nil {
 		sc = *c.SecurityContext
+		sc.SELinuxOptions = sc.SELinuxOptions.DeepCopy()
+		sc.WindowsOptions = sc.WindowsOptions.DeepCopy()
 		if sc.Capabilities != nil {
 			caps = *sc.Capabilities
 		}
@@ -166,16 +194,52 @@ func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
 // inUserNamespace reports whether the pod's users are not the host's.
 func (d *draft) inUserNamespace() bool { return d.spec.HostUsers != nil && !*d.spec.HostUsers }
 
-// uid is the UID that the container's first process starts with, as far as the
-// spec says; ok is false where the image decides.
-func (d *draft) uid(c *containerRef) (uid int64, ok bool) {
-	if u := c.SecurityContext.RunAsUser; u != nil {
-		return *u, true
+// nonRoot reports whether the container starts as a user other than root, and by
+// which field that is known; where the image decides it is not. Without a container
+// it asks for all of the pod's.
+func (d *draft) nonRoot(c *containerRef) (by string, yes bool) {
+	if c == nil {
+		for i := range d.containers {
+			if _, yes := d.nonRoot(&d.containers[i]); !yes {
+				return "", false
+			}
+		}
+		return "no container runs as root", len(d.containers) > 0
 	}
-	if u := d.podContext.RunAsUser; u != nil {
-		return *u, true
+	uid := c.SecurityContext.RunAsUser
+	if uid == nil {
+		uid = d.podContext.RunAsUser
 	}
-	return 0, false
+	if uid != nil {
+		if *uid == 0 {
+			return "", false
+		}
+		return fmt.Sprintf("runAsUser: %d", *uid), true
+	}
+	must := c.SecurityContext.RunAsNonRoot
+	if must == nil {
+		must = d.podContext.RunAsNonRoot
+	}
+	return "runAsNonRoot: true", must != nil && *must
+}
+
+// onWindows reports whether the pod says that it is one of Windows.
+func (d *draft) onWindows() bool {
+	if d.spec.OS != nil {
+		return d.spec.OS.Name == corev1.Windows
+	}
+	hostProcess := func(o *corev1.WindowsSecurityContextOptions) bool {
+		return o != nil && o.HostProcess != nil && *o.HostProcess
+	}
+	if hostProcess(d.podContext.WindowsOptions) {
+		return true
+	}
+	for i := range d.containers {
+		if hostProcess(d.containers[i].SecurityContext.WindowsOptions) {
+			return true
+		}
+	}
+	return false
 }
 
 // edit is a change to a draft that can be taken back.

@@ -210,7 +210,7 @@ func repairsRestrictedCapabilities(d *draft) []repair {
 			continue
 		}
 		now := jsonText(nil)
-		if *drop != nil {
+		if len(*drop) > 0 {
 			now = jsonText(*drop)
 		}
 		out = append(out, repair{
@@ -293,7 +293,6 @@ func repairsSELinux(d *draft) []repair {
 		if *leaf == nil {
 			return
 		}
-		*leaf = (*leaf).DeepCopy()
 		for _, f := range []struct {
 			name string
 			leaf *string
@@ -361,7 +360,6 @@ func repairsWindowsHostProcess(d *draft) []repair {
 		if *leaf == nil || (*leaf).HostProcess == nil || !*(*leaf).HostProcess {
 			return
 		}
-		*leaf = (*leaf).DeepCopy()
 		out = append(out, repair{
 			edit: assign(&(*leaf).HostProcess, new(false)), container: c,
 			field: prefix + ".securityContext.windowsOptions.hostProcess", now: jsonText(true),

@@ -17,6 +17,8 @@ type repair struct {
 	related   []string
 	// why is added to the finding's message.
 	why string
+	// unproven is true when the repair was tried and did not help.
+	unproven bool
 }
 
 // maxTrials bounds the work that one pod can cause: a pod with more suspicious

@@ -135,37 +135,47 @@ func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	}
 	trimmed := make([]corev1.Volume, len(volumes))
 	for i := range volumes {
-		v := &volumes[i]
-		trimmed[i].Name = v.Name
-		src := &trimmed[i].VolumeSource
-		switch {
-		case v.Projected != nil:
-			// The API server ends the name of its own with a random suffix.
-			if strings.HasPrefix(v.Name, "kube-api-access-") {
-				trimmed[i].Name = "kube-api-access"
-			}
-			src.Projected = &corev1.ProjectedVolumeSource{}
-		case v.Secret != nil:
-			src.Secret = &corev1.SecretVolumeSource{}
-		case v.ConfigMap != nil:
-			src.ConfigMap = &corev1.ConfigMapVolumeSource{}
-		case v.EmptyDir != nil:
-			src.EmptyDir = &corev1.EmptyDirVolumeSource{}
-		case v.DownwardAPI != nil:
-			src.DownwardAPI = &corev1.DownwardAPIVolumeSource{}
-		case v.PersistentVolumeClaim != nil:
-			src.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{}
-		case v.CSI != nil:
-			src.CSI = &corev1.CSIVolumeSource{Driver: v.CSI.Driver}
-		case v.Ephemeral != nil:
-			src.Ephemeral = &corev1.EphemeralVolumeSource{}
-		case v.Image != nil:
-			src.Image = &corev1.ImageVolumeSource{}
-		default:
-			*src = v.VolumeSource
+		v := &trimmed[i]
+		*v = volumes[i]
+		blankSources(&v.VolumeSource)
+		// The API server ends the name of its own with a random suffix.
+		if v.Projected != nil && v.HostPath == nil && strings.HasPrefix(v.Name, "kube-api-access-") {
+			v.Name = "kube-api-access"
 		}
 	}
 	return trimmed
+}
+
+// blankSources empties the sources of which the rules read no more than that they
+// are there. A manifest may set two of them, so each is looked at.
+func blankSources(v *corev1.VolumeSource) {
+	if v.Projected != nil {
+		v.Projected = &corev1.ProjectedVolumeSource{}
+	}
+	if v.Secret != nil {
+		v.Secret = &corev1.SecretVolumeSource{}
+	}
+	if v.ConfigMap != nil {
+		v.ConfigMap = &corev1.ConfigMapVolumeSource{}
+	}
+	if v.EmptyDir != nil {
+		v.EmptyDir = &corev1.EmptyDirVolumeSource{}
+	}
+	if v.DownwardAPI != nil {
+		v.DownwardAPI = &corev1.DownwardAPIVolumeSource{}
+	}
+	if v.PersistentVolumeClaim != nil {
+		v.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{}
+	}
+	if v.CSI != nil {
+		v.CSI = &corev1.CSIVolumeSource{Driver: v.CSI.Driver}
+	}
+	if v.Ephemeral != nil {
+		v.Ephemeral = &corev1.EphemeralVolumeSource{}
+	}
+	if v.Image != nil {
+		v.Image = &corev1.ImageVolumeSource{}
+	}
 }
 
 // DigestOf is the digest of a trimmed pod.
