@@ -222,6 +222,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 		return err
 	}
 	for _, row := range all {
+		row.workload.Cluster = r.Start.Cluster
 		incomplete := cmp.Or(r.partial[row.workload.Namespace], r.partial[corev1.NamespaceAll])
 		var decl Declaration
 		if r.Declarations != nil {
@@ -265,7 +266,7 @@ func (r *clusterRun) sendUnread() error {
 	slices.Sort(names)
 	for _, ns := range names {
 		err := r.send(Event{Verdict: &WorkloadVerdict{
-			Workload: Workload{Namespace: ns, Kind: "Namespace", Name: ns},
+			Workload: Workload{Cluster: r.Start.Cluster, Namespace: ns, Kind: "Namespace", Name: ns},
 			Verdict:  VerdictUnknown, Reason: "its pods could not be read",
 		}})
 		if err != nil {

@@ -53,6 +53,7 @@ func (r *rows) add(j *Judgement, pods int) {
 	first := r.findings == nil
 	for i := range j.Findings {
 		f := j.Findings[i]
+		// The workload enters the fingerprint by which equal findings are joined.
 		f.Workload, f.Claims, f.Pods = r.workload, r.claims, pods
 		if first {
 			r.findings = append(r.findings, f)
@@ -89,6 +90,7 @@ func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
 	slices.SortStableFunc(r.findings, compareFindings)
 	for i := range r.findings {
 		f := r.findings[i]
+		f.Workload = r.workload
 		if decl != nil {
 			f.Location = decl.Locate(f.Field, f.Container, f.Item)
 		}

@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	psa "k8s.io/pod-security-admission/api"
@@ -15,15 +19,46 @@ import (
 // progressEvery is how many documents pass between two progress events.
 const progressEvery = 1000
 
+// inputs are the manifests that the user names. Findings carry the paths that
+// reports compare with those of a repository, so a path below the directory of the
+// run is named from there.
 func (a *app) inputs(paths []string) manifest.Inputs {
-	in := manifest.Inputs{Stdin: a.stdin, Files: manifest.OS{}}
+	in := manifest.Inputs{Stdin: a.stdin, Files: workDirFiles{a}}
 	for _, p := range paths {
-		if p != manifest.Stdin {
-			p = a.path(p)
+		if filepath.IsAbs(p) {
+			if rel, err := filepath.Rel(a.here(), p); err == nil && filepath.IsLocal(rel) {
+				p = rel
+			}
 		}
 		in.Paths = append(in.Paths, p)
 	}
 	return in
+}
+
+// here is the directory of the run, empty if it is not known.
+func (a *app) here() string {
+	if a.workDir != "" {
+		return a.workDir
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	return dir
+}
+
+// workDirFiles is the file system as it looks from the directory of the run.
+type workDirFiles struct{ *app }
+
+func (w workDirFiles) Open(name string) (io.ReadCloser, error) {
+	return manifest.OS{}.Open(w.path(name))
+}
+func (w workDirFiles) ReadDir(name string) ([]fs.DirEntry, error) {
+	return manifest.OS{}.ReadDir(w.path(name))
+}
+func (w workDirFiles) Stat(name string) (fs.FileInfo, error) { return manifest.OS{}.Stat(w.path(name)) }
+func (w workDirFiles) RealPath(name string) (string, error) {
+	return manifest.OS{}.RealPath(w.path(name))
 }
 
 // scanManifests judges every pod and pod template of the files, as they pass by.
