@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	psa "k8s.io/pod-security-admission/api"
 )
@@ -15,6 +16,8 @@ type Engine struct {
 	version  psa.Version
 	controls []control
 	paths    []escapePath
+	// drafts keeps the working copies of pods for the next ones.
+	drafts sync.Pool
 }
 
 // Facts are what a pod's verdict depends on beyond its own spec.
@@ -60,16 +63,23 @@ func (e *Engine) Version() psa.Version { return e.version }
 // Judge asks every rule about the pod. The pod is not changed.
 func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {
 	j := &Judgement{Allowed: true}
-	d := newDraft(pod)
+	d, _ := e.drafts.Get().(*draft)
+	if d == nil {
+		d = &draft{}
+	}
+	d.read(pod)
 	e.judgeControls(d, j)
 	e.judgePaths(d, facts, j)
+	// Judgements are kept for as long as the scan runs: no room to grow in them.
+	j.Findings = slices.Clone(d.findings)
+	d.forget()
+	e.drafts.Put(d)
 	return j
 }
 
 // judgeControls finds what each control refuses and by which fields. The draft is
 // as before when it returns.
 func (e *Engine) judgeControls(d *draft, j *Judgement) {
-	var repairs []repair
 	for i := range e.controls {
 		c := &e.controls[i]
 		result := c.check(&d.meta, &d.spec)
@@ -82,47 +92,38 @@ func (e *Engine) judgeControls(d *draft, j *Judgement) {
 		if needed == nil {
 			// The check refuses for a reason that no repair reaches: its own words say
 			// more than a wrong field would.
-			j.add(c.finding(nil, result.ForbiddenDetail))
+			d.findings = append(d.findings, c.finding(nil, result.ForbiddenDetail))
 			continue
 		}
 		for k := range needed {
-			j.add(c.finding(&needed[k], result.ForbiddenReason))
+			d.findings = append(d.findings, c.finding(&needed[k], result.ForbiddenReason))
 		}
 		undoAll(needed)
-		repairs = append(repairs, needed...)
+		d.repairs = append(d.repairs, needed...)
 	}
-	if len(repairs) > 0 {
-		e.provePod(d, repairs, j)
+	if len(d.repairs) > 0 {
+		e.provePod(d)
 	}
 }
 
 // provePod judges the pod with all its repairs at once, and takes back the fixes
 // of every control that then still refuses.
-func (e *Engine) provePod(d *draft, repairs []repair, j *Judgement) {
-	for i := range repairs {
-		repairs[i].do()
+func (e *Engine) provePod(d *draft) {
+	for i := range d.repairs {
+		d.repairs[i].do()
 	}
 	for i := range e.controls {
 		c := &e.controls[i]
 		if c.check(&d.meta, &d.spec).Allowed {
 			continue
 		}
-		for k := range j.Findings {
-			if j.Findings[k].Rule == c.ID {
-				j.Findings[k].Fix = nil
+		for k := range d.findings {
+			if d.findings[k].Rule == c.ID {
+				d.findings[k].Fix = nil
 			}
 		}
 	}
-	undoAll(repairs)
-}
-
-// add appends a finding. Findings are large, and most pods that have one have
-// several.
-func (j *Judgement) add(f Finding) {
-	if j.Findings == nil {
-		j.Findings = make([]Finding, 0, 8)
-	}
-	j.Findings = append(j.Findings, f)
+	undoAll(d.repairs)
 }
 
 // finding makes the finding of a control that r would satisfy; detail is the

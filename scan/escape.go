@@ -74,7 +74,7 @@ func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
 				open = append(open, f.Container)
 				j.open(&f)
 			}
-			j.add(f)
+			d.findings = append(d.findings, f)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"encoding/json"
 	"path"
 	"slices"
 	"strconv"
@@ -27,13 +28,17 @@ type hostMount struct {
 	// container is nil when no container mounts the volume.
 	container *containerRef
 	mount     int
+	draft     *draft
+	// now is the volume's source as it stands in the pod.
+	now json.RawMessage
 }
 
 // hostMounts lists every mount of a hostPath volume. It is read once: a mount whose
 // volume was repaired since is gone.
 func hostMounts(d *draft) []hostMount {
 	if !d.mountsRead {
-		d.mounts, d.mountsRead = readHostMounts(d), true
+		d.mountsRead = true
+		d.readHostMounts()
 	}
 	return d.mounts
 }
@@ -41,14 +46,13 @@ func hostMounts(d *draft) []hostMount {
 // gone reports whether a repair has taken the hostPath away.
 func (m *hostMount) gone() bool { return m.volume.HostPath == nil }
 
-func readHostMounts(d *draft) []hostMount {
-	var mounts []hostMount
+func (d *draft) readHostMounts() {
 	for i := range d.spec.Volumes {
 		v := &d.spec.Volumes[i]
 		if v.HostPath == nil {
 			continue
 		}
-		used := false
+		used, now := false, jsonText(v.HostPath)
 		for k := range d.containers {
 			c := &d.containers[k]
 			for n := range c.VolumeMounts {
@@ -58,19 +62,18 @@ func readHostMounts(d *draft) []hostMount {
 				}
 				used = true
 				p, windows := hostPathOf(v.HostPath.Path, m.SubPath)
-				mounts = append(mounts, hostMount{
+				d.mounts = append(d.mounts, hostMount{
 					path: p, windows: windows, at: m.MountPath,
 					readOnly: m.ReadOnly, shallow: m.ReadOnly && !recursivelyReadOnly(m),
-					volume: v, index: i, container: c, mount: n,
+					volume: v, index: i, container: c, mount: n, draft: d, now: now,
 				})
 			}
 		}
 		if !used {
 			p, windows := hostPathOf(v.HostPath.Path, "")
-			mounts = append(mounts, hostMount{path: p, windows: windows, volume: v, index: i})
+			d.mounts = append(d.mounts, hostMount{path: p, windows: windows, volume: v, index: i, draft: d, now: now})
 		}
 	}
-	return mounts
 }
 
 func recursivelyReadOnly(m *corev1.VolumeMount) bool {
@@ -149,10 +152,8 @@ func (m *hostMount) touches(list []place) bool { return m.insideAny(list) || m.s
 // repair takes the hostPath away: the volume becomes an emptyDir.
 func (m *hostMount) repair() repair {
 	r := repair{
-		edit:      assign(&m.volume.VolumeSource, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}),
-		container: m.container,
-		field:     "spec.volumes[" + strconv.Itoa(m.index) + "].hostPath", item: m.volume.Name,
-		now: jsonText(m.volume.HostPath),
+		edit: m.draft.emptyVolume(m.index), container: m.container,
+		field: volumeField(m.index, "hostPath"), item: m.volume.Name, now: m.now,
 		fix: Fix{Op: FixRemove, Note: "the volume becomes an emptyDir; for data that must be kept use a persistentVolumeClaim or csi volume"},
 	}
 	if m.container != nil {

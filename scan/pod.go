@@ -22,19 +22,24 @@ type containerRef struct {
 	*corev1.Container
 	kind  ContainerKind
 	index int
+	// at is kept by path.
+	at string
 }
 
 // path is the field path of the container.
 func (c *containerRef) path() string {
-	list := "spec.containers["
-	switch c.kind {
-	case KindInit, KindSidecar:
-		list = "spec.initContainers["
-	case KindEphemeral:
-		list = "spec.ephemeralContainers["
-	case KindContainer:
+	if c.at == "" {
+		list := "spec.containers["
+		switch c.kind {
+		case KindInit, KindSidecar:
+			list = "spec.initContainers["
+		case KindEphemeral:
+			list = "spec.ephemeralContainers["
+		case KindContainer:
+		}
+		c.at = list + strconv.Itoa(c.index) + "]"
 	}
-	return list + strconv.Itoa(c.index) + "]"
+	return c.at
 }
 
 // privileged reports whether the container asks for all of the host's rights.
@@ -136,27 +141,36 @@ type draft struct {
 	// mounts is kept by hostMounts.
 	mounts     []hostMount
 	mountsRead bool
+	lists      draftLists
+	// pod is the original.
+	pod Pod
+	// findings and repairs collect what is found.
+	findings []Finding
+	repairs  []repair
 }
 
-// newDraft copies of pod what repairs may change. What else lies behind pointers
-// is shared with pod: repairs replace it, never write to it.
-func newDraft(pod Pod) *draft {
-	d := &draft{meta: *pod.Meta, spec: *pod.Spec}
+// read makes an empty draft one of the pod: a copy of what repairs may change. What
+// else lies behind pointers is shared with pod: repairs replace it, never write to
+// it. The lists are those of an earlier pod where they are long enough.
+func (d *draft) read(pod Pod) {
+	d.pod, d.meta, d.spec = pod, *pod.Meta, *pod.Spec
 	if pod.Spec.SecurityContext != nil {
 		d.podContext = *pod.Spec.SecurityContext
 		d.podContext.SELinuxOptions = d.podContext.SELinuxOptions.DeepCopy()
 		d.podContext.WindowsOptions = d.podContext.WindowsOptions.DeepCopy()
 	}
 	d.spec.SecurityContext = &d.podContext
-	d.spec.Volumes = append([]corev1.Volume(nil), pod.Spec.Volumes...)
-	d.spec.InitContainers = append([]corev1.Container(nil), pod.Spec.InitContainers...)
-	d.spec.Containers = append([]corev1.Container(nil), pod.Spec.Containers...)
-	d.spec.EphemeralContainers = append([]corev1.EphemeralContainer(nil), pod.Spec.EphemeralContainers...)
+	d.spec.Volumes = append(d.lists.volumes, pod.Spec.Volumes...)
+	d.spec.InitContainers = append(d.lists.init, pod.Spec.InitContainers...)
+	d.spec.Containers = append(d.lists.containers, pod.Spec.Containers...)
+	d.spec.EphemeralContainers = append(d.lists.ephemeral, pod.Spec.EphemeralContainers...)
+	d.lists = draftLists{d.spec.Volumes[:0], d.spec.InitContainers[:0], d.spec.Containers[:0], d.spec.EphemeralContainers[:0]}
 
 	n := len(d.spec.InitContainers) + len(d.spec.Containers) + len(d.spec.EphemeralContainers)
-	d.contexts = make([]corev1.SecurityContext, 0, n)
-	d.caps = make([]corev1.Capabilities, 0, n)
-	d.containers = make([]containerRef, 0, n)
+	// Pointers into these are handed out, so they must not grow later.
+	d.contexts = slices.Grow(d.contexts, n)
+	d.caps = slices.Grow(d.caps, n)
+	d.containers = slices.Grow(d.containers, n)
 	for i := range d.spec.InitContainers {
 		kind := KindInit
 		c := &d.spec.InitContainers[i]
@@ -171,7 +185,28 @@ func newDraft(pod Pod) *draft {
 	for i := range d.spec.EphemeralContainers {
 		d.add((*corev1.Container)(&d.spec.EphemeralContainers[i].EphemeralContainerCommon), KindEphemeral, i)
 	}
-	return d
+}
+
+// draftLists is room for the lists of a spec.
+type draftLists struct {
+	volumes          []corev1.Volume
+	init, containers []corev1.Container
+	ephemeral        []corev1.EphemeralContainer
+}
+
+// forget empties the draft, and keeps the room of its lists but nothing of the pod.
+func (d *draft) forget() {
+	empty := draft{
+		contexts: emptied(d.contexts), caps: emptied(d.caps), containers: emptied(d.containers), mounts: emptied(d.mounts),
+		findings: emptied(d.findings), repairs: emptied(d.repairs),
+		lists: draftLists{emptied(d.lists.volumes), emptied(d.lists.init), emptied(d.lists.containers), emptied(d.lists.ephemeral)},
+	}
+	*d = empty
+}
+
+func emptied[T any](list []T) []T {
+	clear(list[:cap(list)])
+	return list[:0]
 }
 
 func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
@@ -244,6 +279,17 @@ func (d *draft) onWindows() bool {
 
 // edit is a change to a draft that can be taken back.
 type edit struct{ do, undo func() }
+
+// emptyVolume makes a volume an emptyDir: what the API server makes of a volume
+// without a source.
+func (d *draft) emptyVolume(i int) edit {
+	return edit{
+		do: func() {
+			d.spec.Volumes[i].VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+		},
+		undo: func() { d.spec.Volumes[i].VolumeSource = d.pod.Spec.Volumes[i].VolumeSource },
+	}
+}
 
 // assign changes one leaf.
 func assign[T any](leaf *T, value T) edit {

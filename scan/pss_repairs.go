@@ -53,14 +53,18 @@ func repairsVolumes(sources func(*corev1.VolumeSource) []volumeSource) func(*dra
 			v := &d.spec.Volumes[i]
 			for _, src := range sources(&v.VolumeSource) {
 				out = append(out, repair{
-					edit:  assign(&v.VolumeSource, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}),
-					field: "spec.volumes[" + strconv.Itoa(i) + "]." + src.name, item: v.Name, now: jsonText(src.value),
+					edit:  d.emptyVolume(i),
+					field: volumeField(i, src.name), item: v.Name, now: jsonText(src.value),
 					fix: Fix{Op: FixRemove, Note: "the volume becomes an emptyDir; for data that must be kept use a persistentVolumeClaim or csi volume"},
 				})
 			}
 		}
 		return out
 	}
+}
+
+func volumeField(i int, source string) string {
+	return "spec.volumes[" + strconv.Itoa(i) + "]." + source
 }
 
 type volumeSource struct {

@@ -71,7 +71,8 @@ func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Con
 	if err != nil {
 		return err
 	}
-	start := a.start(scan.SourceManifests, strings.Join(paths, ","))
+	in := a.inputs(paths)
+	start := a.start(scan.SourceManifests, strings.Join(in.Paths, ","))
 	start.Schema, start.RuleSet, start.Notes = scan.SchemaVersion, scan.RuleSetVersion, notes
 	start.Level, start.PSSVersion = cfg.Level, version.String()
 	if err := h.Handle(scan.Event{Start: &start}); err != nil {
@@ -82,7 +83,7 @@ func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Con
 		return scan.DocumentEvents(d.Workload, j, d)
 	}
 	end := scan.End{}
-	err = manifest.Each(ctx, a.inputs(paths), judge, func(rec manifest.Record[[]scan.Event]) error {
+	err = manifest.Each(ctx, in, judge, func(rec manifest.Record[[]scan.Event]) error {
 		return emitRecord(rec, &end, h)
 	})
 	switch {
@@ -94,7 +95,7 @@ func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Con
 	case err == nil && end.Documents == 0:
 		end.Incomplete = true
 		err = h.Handle(scan.Event{Failure: &scan.Failure{
-			Subject: strings.Join(paths, ","), Reason: scan.FailureNotFound, Affects: "everything: nothing was judged",
+			Subject: strings.Join(in.Paths, ","), Reason: scan.FailureNotFound, Affects: "everything: nothing was judged",
 			Message: fmt.Sprintf("no pod and no pod template was found (%d other documents)", end.Skipped),
 		}})
 	}

@@ -42,17 +42,19 @@ type objectReader struct {
 	chunk  *chunk
 	parsed parsed
 	visit  func(*object)
+	// exploded is set when aliases made too many items of too few.
+	exploded bool
 }
 
-// aliasItemCost is what an item of a List that is an alias adds to what aliases
-// expand to, beside its text.
+// aliasItemCost is what an item of a List that came in through an alias adds to what
+// aliases expand to, beside its text.
 const aliasItemCost = 256
 
 // read parses a chunk and hands out its objects. Items of Lists are objects of
 // their own, the List itself is none.
 func (r *objectReader) read(c *chunk) {
 	r.conv.reset()
-	r.chunk, r.parsed = c, parsed{}
+	r.chunk, r.parsed, r.exploded = c, parsed{}, false
 	defer func() { r.chunk, r.parsed = nil, parsed{} }()
 	if c.failure != nil {
 		line := 0
@@ -99,8 +101,11 @@ func (r *objectReader) document(t tree, sel selector, apiVersion, kind string) {
 	if t.val.Kind == yaml.AliasNode {
 		r.conv.aliases++
 		defer func() { r.conv.aliases-- }()
+	}
+	if r.conv.aliases > 0 {
 		if r.conv.expanded += aliasItemCost; r.conv.expanded > maxExpansion {
-			r.fail(&object{}, errorAt(t.pos, "aliases expand to too many items"))
+			r.exploded = true
+			r.fail(&object{}, errorAt(t.pos, "aliases expand to too many items: the rest of them was not read"))
 			return
 		}
 	}
@@ -222,6 +227,9 @@ func (r *objectReader) items(o *object, items []tree, apiVersion, kind string) {
 		apiVersion = ""
 	}
 	for i, item := range items {
+		if r.exploded {
+			return
+		}
 		items := append(append([]int(nil), o.sel.items...), i)
 		r.document(item, selector{o.sel.tree, items}, apiVersion, kind)
 	}

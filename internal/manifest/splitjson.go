@@ -51,6 +51,10 @@ func (s *splitter) json() error {
 			}
 			return j.finish()
 		}
+		if s.column == 0 && j.depth > 0 && s.atMarker() {
+			// A value that was never closed must not swallow the documents after it.
+			return j.finish()
+		}
 		window, _ := s.r.Peek(s.r.Buffered())
 		n, done, err := j.scan(window)
 		if err != nil {
@@ -63,6 +67,12 @@ func (s *splitter) json() error {
 	}
 }
 
+// atMarker tells whether the marker of a new document comes next.
+func (s *splitter) atMarker() bool {
+	head, _ := s.r.Peek(4)
+	return isMarker(head, "---")
+}
+
 // scan reads a window and returns how much of it was used, and whether the value
 // is over.
 func (j *jsonSplitter) scan(w []byte) (int, bool, error) {
@@ -72,9 +82,13 @@ func (j *jsonSplitter) scan(w []byte) (int, bool, error) {
 		from = to
 	}
 	for i, c := range w {
-		if j.inStr {
+		if j.inStr && c != '\n' {
 			j.inString(c)
 			continue
+		}
+		if c == '-' && i > 0 && w[i-1] == '\n' {
+			pass(i) // perhaps a marker: json looks
+			return i, false, nil
 		}
 		if j.betweenItems(c) {
 			pass(i)
@@ -82,7 +96,7 @@ func (j *jsonSplitter) scan(w []byte) (int, bool, error) {
 			from = i + 1
 			continue
 		}
-		if !isJSONByte(c) || c == '"' && j.word {
+		if j.inStr || !isJSONByte(c) || c == '"' && j.word {
 			pass(i)
 			return i, true, j.notJSON()
 		}
