@@ -71,7 +71,9 @@ func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {
 	e.judgeControls(d, j)
 	e.judgePaths(d, facts, j)
 	// Judgements are kept for as long as the scan runs: no room to grow in them.
-	j.Findings = slices.Clone(d.findings)
+	if len(d.findings) > 0 {
+		j.Findings = slices.Clone(d.findings)
+	}
 	d.forget()
 	e.drafts.Put(d)
 	return j

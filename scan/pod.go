@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -164,7 +163,6 @@ func (d *draft) read(pod Pod) {
 	d.spec.InitContainers = append(d.lists.init, pod.Spec.InitContainers...)
 	d.spec.Containers = append(d.lists.containers, pod.Spec.Containers...)
 	d.spec.EphemeralContainers = append(d.lists.ephemeral, pod.Spec.EphemeralContainers...)
-	d.lists = draftLists{d.spec.Volumes[:0], d.spec.InitContainers[:0], d.spec.Containers[:0], d.spec.EphemeralContainers[:0]}
 
 	n := len(d.spec.InitContainers) + len(d.spec.Containers) + len(d.spec.EphemeralContainers)
 	// Pointers into these are handed out, so they must not grow later.
@@ -194,19 +192,13 @@ type draftLists struct {
 	ephemeral        []corev1.EphemeralContainer
 }
 
-// forget empties the draft, and keeps the room of its lists but nothing of the pod.
+// forget empties the draft and keeps the room of its lists.
 func (d *draft) forget() {
-	empty := draft{
-		contexts: emptied(d.contexts), caps: emptied(d.caps), containers: emptied(d.containers), mounts: emptied(d.mounts),
-		findings: emptied(d.findings), repairs: emptied(d.repairs),
-		lists: draftLists{emptied(d.lists.volumes), emptied(d.lists.init), emptied(d.lists.containers), emptied(d.lists.ephemeral)},
+	*d = draft{
+		contexts: d.contexts[:0], caps: d.caps[:0], containers: d.containers[:0], mounts: d.mounts[:0],
+		findings: d.findings[:0], repairs: d.repairs[:0],
+		lists: draftLists{d.spec.Volumes[:0], d.spec.InitContainers[:0], d.spec.Containers[:0], d.spec.EphemeralContainers[:0]},
 	}
-	*d = empty
-}
-
-func emptied[T any](list []T) []T {
-	clear(list[:cap(list)])
-	return list[:0]
 }
 
 func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
@@ -249,7 +241,7 @@ func (d *draft) nonRoot(c *containerRef) (by string, yes bool) {
 		if *uid == 0 {
 			return "", false
 		}
-		return fmt.Sprintf("runAsUser: %d", *uid), true
+		return "runAsUser: " + strconv.FormatInt(*uid, 10), true
 	}
 	must := c.SecurityContext.RunAsNonRoot
 	if must == nil {
