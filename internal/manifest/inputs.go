@@ -266,7 +266,10 @@ func isManifestName(name string) bool {
 // up when its context ends. The read that is under way then is left behind: there
 // is no way to call it off.
 type waitingReader struct {
-	ctx    context.Context
+	ctx context.Context
+	// wants asks for a block, blocks answers. There is one buffer: it is not asked
+	// for again before what is in it was used up.
+	wants  chan struct{}
 	blocks chan block
 	rest   []byte
 	err    error
@@ -278,17 +281,19 @@ type block struct {
 }
 
 func newWaitingReader(ctx context.Context, r io.Reader) *waitingReader {
-	w := &waitingReader{ctx: ctx, blocks: make(chan block)}
+	w := &waitingReader{ctx: ctx, wants: make(chan struct{}), blocks: make(chan block)}
 	go func() {
+		data := make([]byte, readSize)
 		for {
-			data := make([]byte, readSize)
+			select {
+			case <-w.wants:
+			case <-ctx.Done():
+				return
+			}
 			n, err := r.Read(data)
 			select {
 			case w.blocks <- block{data[:n], err}:
 			case <-ctx.Done():
-				return
-			}
-			if err != nil {
 				return
 			}
 		}
@@ -301,6 +306,11 @@ func (w *waitingReader) Read(p []byte) (int, error) {
 	for len(w.rest) == 0 {
 		if w.err != nil {
 			return 0, w.err
+		}
+		select {
+		case w.wants <- struct{}{}:
+		case <-w.ctx.Done():
+			return 0, w.ctx.Err()
 		}
 		select {
 		case b := <-w.blocks:

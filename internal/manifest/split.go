@@ -33,7 +33,9 @@ type splitter struct {
 	// marker and content say that the document has begun: by "---", by anything
 	// that is not blank or a comment. directives says that it has some.
 	marker, content, directives bool
-	list                        listState
+	// began is the line on which the content begins.
+	began int
+	list  listState
 }
 
 // piece is text on its way to becoming a chunk.
@@ -156,7 +158,7 @@ func (s *splitter) fragment(frag []byte, atStart bool) error {
 		}
 	} else {
 		if !s.content && len(bytes.TrimSpace(frag)) > 0 && firstByte(frag) != '#' {
-			s.content = true
+			s.content, s.began = true, s.line
 		}
 		s.add(frag)
 	}
@@ -199,7 +201,7 @@ func (s *splitter) startOfLine(l []byte) error {
 	}
 	blank := isBlank(l)
 	if !blank && !s.content {
-		s.content = true
+		s.content, s.began = true, s.line
 		s.list.possible = !s.directives && isPlainKey(l)
 	}
 	return s.contentLine(l, blank)
@@ -217,7 +219,7 @@ func (s *splitter) separator(l []byte) error {
 	}
 	s.marker = true
 	rest := l[3:]
-	s.content = !isBlank(rest)
+	s.content, s.began = !isBlank(rest), s.line
 	s.add(l)
 	return nil
 }
@@ -275,7 +277,11 @@ func (s *splitter) finish() error {
 // flush hands out a piece, or the failure that it was too large.
 func (s *splitter) flush(p *piece, what part) error {
 	if p.over {
-		return s.fail(p.line(), scan.FailureTooLarge,
+		line := p.line()
+		if what != partItem {
+			line = max(line, s.began)
+		}
+		return s.fail(line, scan.FailureTooLarge,
 			fmt.Sprintf("the document is larger than %d bytes", s.limit))
 	}
 	return s.out(&chunk{

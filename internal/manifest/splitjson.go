@@ -39,7 +39,7 @@ func (s *splitter) json() error {
 	if !s.directives {
 		s.doc = piece{}
 	}
-	s.content = true
+	s.content, s.began = true, s.line
 	j := &jsonSplitter{s: s}
 	for {
 		if err := s.ctx.Err(); err != nil {
