@@ -7,10 +7,8 @@ import (
 	"io"
 	"strings"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/klog/v2"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/report"
@@ -51,9 +49,6 @@ type app struct {
 
 // run is the whole program: everything it reads and writes comes in by arguments.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, d deps) int {
-	// client-go logs to the process's own stderr, past the writer that we were given
-	// and unescaped.
-	klog.SetLogger(logr.Discard())
 	a := &app{deps: d, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := a.rootCommand()
 	root.SetArgs(args)

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+func jsonCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: [!] json FILE PATH WANT")
+	}
+	values, err := decodeAll(ts.ReadFile(args[0]))
+	ts.Check(err)
+	var root any = values
+	if len(values) == 1 {
+		root = values[0]
+	}
+	got, err := jsonPath(root, args[1])
+	ts.Check(err)
+	if (got == args[2]) == neg {
+		ts.Fatalf("%s is %q, want %q (negated: %v)", args[1], got, args[2], neg)
+	}
+}
+
+// decodeAll decodes every value of a text: one of json, many of jsonl.
+func decodeAll(text string) ([]any, error) {
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	var values []any
+	for {
+		var v any
+		err := dec.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			return values, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+}
+
+// jsonPath takes a value out of another by keys and indexes with dots between
+// them. "#" is the length of a list; "*" all elements of a list that have what
+// follows, their values parted by blanks. Strings come without quotes, what is
+// not there as "absent".
+func jsonPath(v any, path string) (string, error) {
+	step, rest, more := strings.Cut(path, ".")
+	if path == "" {
+		return jsonText(v)
+	}
+	next := func(v any) (string, error) {
+		if more {
+			return jsonPath(v, rest)
+		}
+		return jsonText(v)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		child, ok := v[step]
+		if !ok {
+			return "absent", nil
+		}
+		return next(child)
+	case []any:
+		if step == "#" {
+			return strconv.Itoa(len(v)), nil
+		}
+		if step == "*" {
+			var all []string
+			for _, child := range v {
+				text, err := next(child)
+				if err != nil {
+					return "", err
+				}
+				if text != "absent" {
+					all = append(all, text)
+				}
+			}
+			return strings.Join(all, " "), nil
+		}
+		i, err := strconv.Atoi(step)
+		if err != nil || i >= len(v) {
+			return "absent", nil
+		}
+		return next(v[i])
+	}
+	return "absent", nil
+}
+
+func jsonText(v any) (string, error) {
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// schemas are what output is held against.
+type schemas struct{ event, document, sarif *jsonschema.Schema }
+
+func loadSchemas(t *testing.T) schemas {
+	t.Helper()
+	const events = "../../docs/events.schema.json"
+	compile := func(name string, resource any) *jsonschema.Schema {
+		compiler := jsonschema.NewCompiler()
+		compiler.AssertFormat()
+		if resource != nil {
+			if err := compiler.AddResource(name, resource); err != nil {
+				t.Fatal(err)
+			}
+		}
+		schema, err := compiler.Compile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema
+	}
+	return schemas{
+		event:    compile(events, nil),
+		document: compile(events+"#/$defs/document", nil),
+		sarif:    compile("https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json", sarifSchema(t)),
+	}
+}
+
+// sarifSchema takes the schema of SARIF 2.1.0 out of the source of a module that
+// carries it and does not export it.
+func sarifSchema(t *testing.T) any {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && text == "" {
+			text, err = strconv.Unquote(lit.Value)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// command is the command valid: events are jsonl or json.
+func (s schemas) command(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: valid events|sarif FILE")
+	}
+	ts.Check(s.validate(args[0], ts.ReadFile(args[1])))
+}
+
+func (s schemas) validate(kind, text string) error {
+	if kind == "sarif" {
+		return validateOne(s.sarif, []byte(text))
+	}
+	if strings.HasPrefix(text, "{\n") {
+		return validateOne(s.document, []byte(text))
+	}
+	for line := range strings.Lines(text) {
+		if err := validateOne(s.event, []byte(line)); err != nil {
+			return fmt.Errorf("%s%w", line, err)
+		}
+	}
+	return nil
+}
+
+func validateOne(schema *jsonschema.Schema, text []byte) error {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
