@@ -10,16 +10,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -40,7 +36,7 @@ type Cluster struct {
 	opts     Options
 	client   kubernetes.Interface
 	metadata metadata.Interface
-	mapper   meta.RESTMapper
+	kinds    *kinds
 	retry    retryPolicy
 }
 
@@ -71,15 +67,19 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 	}
 	return &Cluster{
 		opts: opts, client: client, metadata: metaClient,
-		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery())),
-		retry:  defaultRetry(),
+		kinds: newKinds(client.Discovery()),
+		retry: defaultRetry(),
 	}, nil
 }
 
 // ServerVersion asks the API server for its version.
 func (c *Cluster) ServerVersion(ctx context.Context) (string, error) {
 	// The discovery client's own method takes no context.
-	raw, err := c.client.Discovery().RESTClient().Get().AbsPath("/version").SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+	var raw []byte
+	err := c.retry.do(ctx, func() (err error) {
+		raw, err = c.client.Discovery().RESTClient().Get().AbsPath("/version").SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -160,47 +160,4 @@ func (c *Cluster) Pods(ctx context.Context, namespace string, visit func(scan.Po
 		return visit(page)
 	})
 	return subject("list pods", namespace, err)
-}
-
-// Owners lists the objects of a kind by their metadata alone.
-func (c *Cluster) Owners(ctx context.Context, namespace string, kind schema.GroupVersionKind, visit func([]scan.Owner) error) error {
-	mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
-	if err != nil {
-		return subject("list "+kind.Kind, namespace, err)
-	}
-	err = pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]metav1.PartialObjectMetadata, metav1.ListMeta, error) {
-		list, err := c.metadata.Resource(mapping.Resource).Namespace(namespace).List(ctx, o)
-		if err != nil {
-			return nil, metav1.ListMeta{}, err
-		}
-		return list.Items, list.ListMeta, nil
-	}, func(m *metav1.PartialObjectMetadata) string { return objectKey(&m.ObjectMeta) }, func(items []metav1.PartialObjectMetadata, _ metav1.ListMeta) error {
-		owners := make([]scan.Owner, len(items))
-		for i := range items {
-			owners[i] = scan.OwnerOf(&items[i].ObjectMeta)
-		}
-		return visit(owners)
-	})
-	return subject("list "+kind.Kind, namespace, err)
-}
-
-// Owner reads the metadata of one object of any kind that the server serves.
-func (c *Cluster) Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (scan.Owner, error) {
-	what := "get " + kind.Kind + " " + name
-	mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
-	if err != nil {
-		return scan.Owner{}, subject(what, namespace, err)
-	}
-	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
-		namespace = ""
-	}
-	var m *metav1.PartialObjectMetadata
-	err = c.retry.do(ctx, func() (err error) {
-		m, err = c.metadata.Resource(mapping.Resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-		return err
-	})
-	if err != nil {
-		return scan.Owner{}, subject(what, namespace, err)
-	}
-	return scan.OwnerOf(&m.ObjectMeta), nil
 }
