@@ -97,7 +97,7 @@ func firstByte(text []byte) byte {
 	return trimmed[0]
 }
 
-var jsonStart = regexp.MustCompile(`^\s*[\[{]\s*["{\[]`)
+var jsonStart = regexp.MustCompile(`^\s*(?:\{\s*["}]|\[\s*["{\[\]0-9])`)
 
 func looksLikeJSON(text []byte) bool { return jsonStart.Match(text) }
 
