@@ -43,7 +43,7 @@ func benchPods(b *testing.B) []*corev1.Pod {
 			}
 		}
 	}
-	if len(pods) < 30 {
+	if len(pods) < 200 {
 		b.Fatalf("%d pods are no mix", len(pods))
 	}
 	return pods
@@ -70,8 +70,6 @@ func podsIn(b *testing.B, file string, data []byte) []*corev1.Pod {
 		pods = append(pods, pod)
 	}
 }
-
-func podOf(pod *corev1.Pod) Pod { return Pod{Meta: &pod.ObjectMeta, Spec: &pod.Spec} }
 
 // eachPod runs f over all pods again and again, and reports what one of them costs
 // on the clock and in processor time, the garbage collector's included.

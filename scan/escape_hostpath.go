@@ -77,11 +77,20 @@ func (row hostPathRow) find(d *draft) []hit {
 		switch {
 		case same < 0:
 			hits = append(hits, h)
-		case h.severity.Rank() > hits[same].severity.Rank():
+		case h.worse(&hits[same]):
 			hits[same] = h
 		}
 	}
 	return hits
+}
+
+// worse compares two hits in one place: of equal ones, that which a user other than
+// root lowers less.
+func (h *hit) worse(than *hit) bool {
+	if h.severity != than.severity {
+		return h.severity.Rank() > than.severity.Rank()
+	}
+	return than.nonRoot != nil && h.nonRoot == nil
 }
 
 func (h *hit) samePlace(other hit) bool {
