@@ -59,8 +59,8 @@ func plainASCII(s string) bool {
 	return true
 }
 
-// hidden reports whether r is invisible, or changes how the text around it is
-// shown or where it goes.
+// hidden reports whether r is invisible, passes for a space, or changes how the
+// text around it is shown or where it goes.
 func hidden(r rune) bool {
 	switch r {
 	case 0x034f, // combining grapheme joiner
@@ -69,7 +69,7 @@ func hidden(r rune) bool {
 		0x2800: // blank Braille pattern
 		return true
 	}
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	return r != ' ' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp)
 }
 
 // escapeJSON writes the hidden characters of JSON text as \uXXXX. The value of
