@@ -34,6 +34,7 @@ func NewTable(w io.Writer, opts TableOptions) scan.Handler {
 		w:      w,
 		layout: layout{width: opts.Width, color: opts.Color},
 		groups: map[scan.Workload]*group{},
+		said:   map[string]bool{},
 	}
 }
 
@@ -46,6 +47,8 @@ type table struct {
 	failures   []*scan.Failure
 	exceptions []*scan.Finding
 	groups     map[scan.Workload]*group
+	// said are the messages that stand on the terminal already.
+	said map[string]bool
 }
 
 // group is what is known of one workload. It has more than one verdict when some

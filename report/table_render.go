@@ -150,7 +150,8 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone bool) {
 	if v.Claims != "" {
 		spans = append(spans, span{text: "claims " + Clean(v.Claims), style: doubtful})
 	}
-	if v.Verdict != scan.VerdictClosed || t.width == 0 {
+	// On a terminal the lines below say as much of what is open.
+	if alone && v.Verdict == scan.VerdictExposed || v.Verdict == scan.VerdictUnknown || t.width == 0 {
 		spans = append(spans, span{text: Clean(v.Reason)})
 	}
 	t.row(0, 2, append(spans, span{text: place(v.Location), style: dim})...)
@@ -174,19 +175,19 @@ func (t *table) columns(rows []findingRow) columns {
 	}
 	var c columns
 	for _, r := range rows {
-		c.rule = max(c.rule, width(Clean(r.Rule)))
+		c.rule = max(c.rule, width(r.rule()))
 		c.container = max(c.container, width(r.containers()))
 	}
 	return columns{rule: min(c.rule, 28), container: min(c.container, 16)}
 }
 
-// finding writes one finding, or those that differ in the container only.
+// finding writes one finding, or those that were joined to it.
 func (t *table) finding(r findingRow, cols columns, countPods bool) {
 	severity := severitySpan(r.Severity)
 	if r.Excepted != nil {
 		severity.style = dim
 	}
-	spans := []span{severity, {text: Clean(r.Rule), style: bold, pad: cols.rule}}
+	spans := []span{severity, {text: r.rule(), style: bold, pad: cols.rule}}
 	container := r.containers()
 	if t.width == 0 {
 		spans = append(spans, span{text: t.name(r.Workload)})
@@ -194,14 +195,24 @@ func (t *table) finding(r findingRow, cols columns, countPods bool) {
 	}
 	spans = append(spans, span{text: container, pad: cols.container})
 	if r.Field != "" {
-		spans = append(spans, span{text: r.field(t.width > 0)}, span{text: t.change(r.Finding), style: bold})
+		spans = append(spans, span{text: r.field(t.width > 0)}, span{text: t.change(r), style: bold})
 	}
+	spans = append(spans, span{text: r.further(), style: dim})
 	if countPods && r.Pods > 0 {
 		spans = append(spans, span{text: plural(r.Pods, "pod")})
 	}
 	spans = append(spans, span{text: r.places(), style: dim})
 	spans = append(spans, marks(r.Finding)...)
-	t.row(t.indent(), t.hang(), append(spans, t.message(r.Finding))...)
+	t.row(t.indent(), t.hang(), append(spans, t.messages(r)...)...)
+}
+
+// rule is the ID of the row's rule, and how many elements it speaks of.
+func (r findingRow) rule() string {
+	id := Clean(r.Rule)
+	if r.elements > 1 {
+		id += fmt.Sprintf(" ×%d", r.elements)
+	}
+	return id
 }
 
 // exceptionList writes the exceptions of the configuration that do not do their
@@ -243,32 +254,41 @@ func says(f *scan.Finding) bool {
 	return f.Message != "" && (f.Category != scan.CategoryPSS || f.Fix == nil)
 }
 
-// message ends the line. What an escape path opens takes at most one line of a
-// terminal; what else there is to say is given whole.
-func (t *table) message(f *scan.Finding) span {
-	if !says(f) {
-		return span{}
+// messages end the line. On a terminal what an escape path opens takes at most one
+// line, and is not said again of the next workload. What a control says in the
+// place of a field is given whole.
+func (t *table) messages(r findingRow) []span {
+	var spans []span
+	for text := range strings.SplitSeq(r.messages(), "\n") {
+		if t.width > 0 && (r.Category == scan.CategoryEscape || r.Fix != nil) {
+			if t.said[text] {
+				continue
+			}
+			t.said[text] = true
+			text = shorten(text, t.width-min(t.hang(), t.width/4))
+		}
+		spans = append(spans, span{text: text, style: dim})
 	}
-	text := Clean(f.Message)
-	if t.width > 0 && f.Category == scan.CategoryEscape {
-		text = shorten(text, t.width-min(t.hang(), t.width/4))
-	}
-	return span{text: text, style: dim}
+	return spans
 }
 
 // change is what is there now and what would pass.
-func (t *table) change(f *scan.Finding) string {
+func (t *table) change(r findingRow) string {
 	limit := 0
+	text := value(r.Now)
 	if t.width > 0 {
 		limit = max(narrowest, t.width/2)
+		text = r.values()
 	}
-	text := shorten(value(f.Now), limit)
+	if r.elements == 1 {
+		text = shorten(text, limit)
+	}
 	switch {
-	case f.Fix == nil:
-	case f.Fix.Op == scan.FixRemove:
+	case r.Fix == nil:
+	case r.Fix.Op == scan.FixRemove:
 		text += " → remove"
 	default:
-		text += " → " + shorten(value(f.Fix.Value), limit)
+		text += " → " + shorten(value(r.Fix.Value), limit)
 	}
 	return text
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,12 +66,18 @@ func (t *table) summary(end *scan.End) {
 		verdicts = append(verdicts, s)
 	}
 	t.row(0, summaryHang, verdicts...)
+	ways := t.waysOut()
 	t.row(0, summaryHang, findingSpans(end)...)
 	if s := t.start; s != nil {
 		t.row(0, summaryHang,
 			span{text: "JUDGED", style: bold, pad: len("VERDICTS")},
 			span{text: Clean(strings.TrimSpace("by Pod Security Standards " + s.Level + " " + s.PSSVersion))},
 			span{text: Clean(labelled("rule set", s.RuleSet))})
+	}
+	if s := t.start; t.width > 0 && len(ways) > 0 && s != nil && s.Tool != "" {
+		t.row(0, summaryHang,
+			span{text: "EXPLAIN", style: bold, pad: len("VERDICTS")},
+			span{text: Clean(s.Tool + " rules explain " + ways[0])})
 	}
 	switch {
 	case end.Incomplete || end.Interrupted || end.Failures > 0:
@@ -80,6 +87,46 @@ func (t *table) summary(end *scan.End) {
 	case end.Verdicts[scan.VerdictClosed] == end.Workloads:
 		t.row(0, 2, span{text: "No way out to the host was found in any workload's spec.", style: green})
 	}
+}
+
+// waysOut counts the workloads in which each escape path is open, the worst and
+// most frequent first. It returns their rules in this order.
+func (t *table) waysOut() []string {
+	workloads := map[string]map[scan.Workload]bool{}
+	severities := map[string]scan.Severity{}
+	for w, g := range t.groups {
+		for _, v := range g.verdicts {
+			for _, id := range v.Paths {
+				if workloads[id] == nil {
+					workloads[id] = map[scan.Workload]bool{}
+				}
+				workloads[id][w] = true
+			}
+		}
+		for _, f := range g.findings {
+			if f.Open && f.Severity.Rank() > severities[f.Rule].Rank() {
+				severities[f.Rule] = f.Severity
+			}
+		}
+	}
+	ids := slices.SortedFunc(maps.Keys(workloads), func(a, b string) int {
+		return cmp.Or(
+			cmp.Compare(severities[b].Rank(), severities[a].Rank()),
+			cmp.Compare(len(workloads[b]), len(workloads[a])),
+			cmp.Compare(a, b))
+	})
+	spans := []span{{text: "WAYS OUT", style: bold}}
+	for i, id := range ids {
+		if t.width > 0 && i == maxListed {
+			spans = append(spans, span{text: fmt.Sprintf("and %d more kinds", len(ids)-i)})
+			break
+		}
+		spans = append(spans, span{text: fmt.Sprintf("%d %s", len(workloads[id]), Clean(id)), style: severityStyle(severities[id])})
+	}
+	if len(ids) > 0 {
+		t.row(0, summaryHang, spans...)
+	}
+	return ids
 }
 
 func (t *table) scannedSpans(end *scan.End) []span {

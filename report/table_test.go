@@ -239,7 +239,7 @@ func TestFoldingKeepsContainersApart(t *testing.T) {
 		"init and ordinary": {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.initContainers[0].x", "1"), 1},
 		"two values":        {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.containers[1].x", "2"), 2},
 		"two fields":        {finding("a", "spec.containers[0].x", "1"), finding("b", "spec.containers[1].y", "1"), 2},
-		"two volumes":       {finding("a", "spec.volumes[0].x", "1"), finding("a", "spec.volumes[1].x", "1"), 2},
+		"two volumes":       {finding("a", "spec.volumes[0].x", "1"), finding("a", "spec.volumes[1].x", "1"), 1},
 		"the container":     {finding("a", "spec.containers[0]", "1"), finding("b", "spec.containers[1]", "1"), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -253,5 +253,47 @@ func TestFoldingKeepsContainersApart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// On a screen a line is a change: whatever it mends stands in it once, under the
+// worst of its rules, and elements of a list that a rule speaks of are one line.
+func TestTableOneLineAChange(t *testing.T) {
+	w := scan.Workload{Namespace: "ns", Kind: "DaemonSet", Name: "agent"}
+	remove := &scan.Fix{Op: scan.FixRemove}
+	finding := func(rule string, c scan.Category, sev scan.Severity, container, field, now, message string) scan.Event {
+		return scan.Event{Finding: &scan.Finding{
+			Rule: rule, Category: c, Severity: sev, Open: c == scan.CategoryEscape, Workload: w, Container: container,
+			ContainerKind: scan.KindContainer, Field: field, Item: "it", Now: json.RawMessage(now), Fix: remove, Message: message,
+		}}
+	}
+	events := []scan.Event{
+		finding("escape-root", scan.CategoryEscape, scan.SeverityCritical, "a", "spec.volumes[0].hostPath", `{"path":"/","type":""}`, "mounts the host's /"),
+		finding("escape-root", scan.CategoryEscape, scan.SeverityCritical, "b", "spec.volumes[0].hostPath", `{"path":"/","type":""}`, "mounts the host's /"),
+		finding("hostPathVolumes", scan.CategoryPSS, scan.SeverityHigh, "", "spec.volumes[0].hostPath", `{"path":"/","type":""}`, "words of the check"),
+		finding("hostPathVolumes", scan.CategoryPSS, scan.SeverityHigh, "", "spec.volumes[1].hostPath", `{"path":"/etc"}`, "words of the check"),
+		finding("hostPathVolumes", scan.CategoryPSS, scan.SeverityHigh, "", "spec.volumes[2].hostPath", `{"path":"/var"}`, "words of the check"),
+		finding("capabilities", scan.CategoryPSS, scan.SeverityHigh, "a", "spec.containers[0].capabilities.add[0]", `"NET_RAW"`, "words of the check"),
+		finding("capabilities", scan.CategoryPSS, scan.SeverityHigh, "b", "spec.containers[1].capabilities.add[0]", `"SYS_TIME"`, "words of the check"),
+		{Verdict: &scan.WorkloadVerdict{Workload: w, Verdict: scan.VerdictExposed, Severity: scan.SeverityCritical, Reason: "one is open", Paths: []string{"escape-root"}, Pods: 1}},
+		{End: &scan.End{Workloads: 1}},
+	}
+	const want = `
+EXPOSED  ns/DaemonSet/agent  critical  1 pod  refused by PSS
+  CRITICAL  escape-root         a, b  spec.volumes[0].hostPath (it)  / → remove  also hostPathVolumes
+            mounts the host's /
+  HIGH      capabilities        a     capabilities.add[0]  "NET_RAW" → remove
+  HIGH      capabilities        b     capabilities.add[0]  "SYS_TIME" → remove
+  HIGH      hostPathVolumes ×2  spec.volumes[*].hostPath  /etc, /var → remove
+`
+	text := tableText(t, TableOptions{Width: 120}, events)
+	if !strings.HasPrefix(text, want) {
+		t.Errorf("want %s\ngot %s", want, text)
+	}
+	if !strings.Contains(text, "WAYS OUT  1 escape-root\n") {
+		t.Errorf("no overview in %s", text)
+	}
+	if n := strings.Count(tableText(t, TableOptions{}, events), "→ remove"); n != 7 {
+		t.Errorf("%d lines in a pipe, want one a finding", n)
 	}
 }
