@@ -92,21 +92,15 @@ func (j *Judgement) open(f *Finding) {
 // found again, its fix is taken back.
 func (p *escapePath) prove(d *draft, hits []hit) {
 	for i := range hits {
-		if hits[i].edit.do != nil {
-			hits[i].do()
-		}
+		hits[i].do()
 	}
 	left := p.find(d)
 	for i := len(hits) - 1; i >= 0; i-- {
-		if hits[i].edit.do != nil {
-			hits[i].undo()
-		}
+		hits[i].undo()
 	}
 	for i := range hits {
 		h := &hits[i]
-		h.unproven = h.edit.do == nil || slices.ContainsFunc(left, func(other hit) bool {
-			return other.field == h.field && other.item == h.item && other.container == h.container
-		})
+		h.unproven = slices.ContainsFunc(left, h.samePlace)
 	}
 }
 

@@ -152,7 +152,7 @@ func (m *hostMount) touches(list []place) bool { return m.insideAny(list) || m.s
 // repair takes the hostPath away: the volume becomes an emptyDir.
 func (m *hostMount) repair() repair {
 	r := repair{
-		edit: m.draft.emptyVolume(m.index), container: m.container,
+		edit: &emptied{m.draft, m.index}, container: m.container,
 		field: volumeField(m.index, "hostPath"), item: m.volume.Name, now: m.now,
 		fix: Fix{Op: FixRemove, Note: "the volume becomes an emptyDir; for data that must be kept use a persistentVolumeClaim or csi volume"},
 	}

@@ -53,7 +53,7 @@ func repairsVolumes(sources func(*corev1.VolumeSource) []volumeSource) func(*dra
 			v := &d.spec.Volumes[i]
 			for _, src := range sources(&v.VolumeSource) {
 				out = append(out, repair{
-					edit:  d.emptyVolume(i),
+					edit:  &emptied{d, i},
 					field: volumeField(i, src.name), item: v.Name, now: jsonText(src.value),
 					fix: Fix{Op: FixRemove, Note: "the volume becomes an emptyDir; for data that must be kept use a persistentVolumeClaim or csi volume"},
 				})
@@ -190,6 +190,9 @@ func repairsAddedCapabilities(d *draft) []repair {
 	for i := range d.containers {
 		c := &d.containers[i]
 		add := c.SecurityContext.Capabilities.Add
+		if len(add) == 0 {
+			continue
+		}
 		cut := newCuts(&c.SecurityContext.Capabilities.Add)
 		for j, name := range add {
 			if name != "NET_BIND_SERVICE" {
@@ -269,10 +272,7 @@ func repairsAnnotations(d *draft, prefix string) []repair {
 			continue
 		}
 		r := repair{
-			edit: edit{
-				do:   func() { d.annotate(key, value) },
-				undo: func(before string) func() { return func() { d.annotate(key, before) } }(d.meta.Annotations[key]),
-			},
+			edit:  &annotation{d, key, value, d.meta.Annotations[key]},
 			field: "metadata.annotations[" + key + "]", now: jsonText(d.meta.Annotations[key]),
 			fix: Fix{Op: FixSet, Value: jsonText(value)},
 		}
@@ -284,11 +284,6 @@ func repairsAnnotations(d *draft, prefix string) []repair {
 		out = append(out, r)
 	}
 	return out
-}
-
-func (d *draft) annotate(key, value string) {
-	d.meta.Annotations = maps.Clone(d.meta.Annotations)
-	d.meta.Annotations[key] = value
 }
 
 func repairsSELinux(d *draft) []repair {
