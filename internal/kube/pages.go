@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -43,15 +45,24 @@ func (p retryPolicy) do(ctx context.Context, f func() error) error {
 // transient reports whether the same request may go through later.
 func transient(err error) bool {
 	var netErr net.Error
+	isNetErr := errors.As(err, &netErr)
 	switch {
-	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err),
-		apierrors.IsServerTimeout(err), utilnet.IsConnectionReset(err), utilnet.IsConnectionRefused(err), utilnet.IsProbableEOF(err):
+	case isNetErr && netErr.Timeout():
+		return false
+	case isNetErr, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		utilnet.IsConnectionReset(err), utilnet.IsConnectionRefused(err),
+		utilnet.IsProbableEOF(err), utilnet.IsHTTP2ConnectionLost(err):
 		return true
-	case errors.As(err, &netErr):
-		return !netErr.Timeout()
+	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err), apierrors.IsServerTimeout(err):
+		return true
 	}
-	return false
+	// An answer that broke off has no type of its own in client-go.
+	return strings.Contains(err.Error(), "when reading response body")
 }
+
+// maxExpired is how often in a row a list may expire before it brings anything
+// new.
+const maxExpired = 4
 
 // listFunc asks for one page.
 type listFunc[T any] func(context.Context, metav1.ListOptions) ([]T, metav1.ListMeta, error)
@@ -72,14 +83,15 @@ func pages[T any](ctx context.Context, retry retryPolicy, options metav1.ListOpt
 	next := make(chan fetched)
 	fetch := func() {
 		defer close(next)
-		reached, skipping := "", false
+		reached, skipping, expired := "", false, 0
 		for {
 			var f fetched
 			f.err = retry.do(ctx, func() (err error) {
 				f.items, f.meta, err = list(ctx, options)
 				return err
 			})
-			if apierrors.IsResourceExpired(f.err) && options.Continue != "" {
+			if apierrors.IsResourceExpired(f.err) && options.Continue != "" && expired < maxExpired {
+				expired++
 				token := continueToken(f.err)
 				// Without a token, the list starts over and what was seen is skipped.
 				skipping = token == ""
@@ -90,7 +102,7 @@ func pages[T any](ctx context.Context, retry retryPolicy, options metav1.ListOpt
 				f.items = slices.DeleteFunc(f.items, func(item T) bool { return key(&item) <= reached })
 			}
 			if len(f.items) > 0 {
-				reached = key(&f.items[len(f.items)-1])
+				reached, expired = key(&f.items[len(f.items)-1]), 0
 			}
 			select {
 			case <-ctx.Done():
