@@ -82,8 +82,9 @@ func podsByV2(text []byte) (pods int, sound bool) {
 		case errors.As(err, &typed):
 			continue
 		case err != nil:
-			// JSON that YAML does not take, one value behind the other, is fine.
-			return pods, bytes.ContainsAny(text, "{[")
+			// Values of JSON one behind the other are fine, which YAML does not take,
+			// and so are a line that is blank but for a tab, and the end of nothing.
+			return pods, bytes.ContainsAny(text, "{[\t") || bytes.Contains(text, []byte("..."))
 		}
 		pods += countPods(map[any]any{"apiVersion": doc.APIVersion, "kind": doc.Kind, "spec": doc.Spec, "items": doc.Items})
 	}

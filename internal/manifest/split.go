@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -157,7 +159,7 @@ func (s *splitter) fragment(frag []byte, atStart bool) error {
 			return err
 		}
 	} else {
-		if !s.content && len(bytes.TrimSpace(frag)) > 0 && firstByte(frag) != '#' {
+		if !s.content && !isBlank(frag) {
 			s.content, s.began = true, s.line
 		}
 		s.add(frag)
@@ -303,10 +305,17 @@ func isMarker(l []byte, marker string) bool {
 	return len(l) == 3 || bytes.IndexByte([]byte(" \t\r\n"), l[3]) >= 0
 }
 
-// isBlank tells whether a line has nothing on it but a comment.
+// isBlank tells whether a line has nothing on it but a comment. A comment with
+// control characters or an end of line that only YAML knows is not let pass so: it
+// is for the parser to refuse, or to find what stands behind it.
 func isBlank(l []byte) bool {
-	c := firstByte(l)
-	return c == 0 || c == '#'
+	l = bytes.Trim(l, " \t\r\n")
+	if len(l) == 0 {
+		return true
+	}
+	return l[0] == '#' && utf8.Valid(l) && !bytes.ContainsFunc(l, func(r rune) bool {
+		return r != '\t' && unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
+	})
 }
 
 // isTemplate tells whether a text has the actions of a Go template.
