@@ -1,11 +1,19 @@
 #!/bin/sh
 # Runs every fuzz target of the module for a fixed amount of work. The first
-# argument is what -fuzztime takes: 500x is 500 executions. To look for bugs with
-# guidance by coverage, run one target with go test -fuzz instead.
+# argument is what -fuzztime takes: 500x is 500 executions. The second is the seed
+# of what is tried: with one the same inputs are tried every time, so that a run
+# fails because of a change and not by chance; one worker does it then, for several
+# share the work as it comes. To look for bugs with guidance by coverage, run one
+# target with go test -fuzz instead.
 set -eu
 
 cd "$(dirname "$0")/.."
 amount=${1:-500x}
+seed=${2:-}
+
+if [ -n "$seed" ]; then
+	export GODEBUG="${GODEBUG:+$GODEBUG,}fuzzseed=$seed"
+fi
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -27,7 +35,7 @@ while read -r package dir; do
 		# count begins, and the work would not be fixed.
 		if ! (cd "$dir" && "$tmp/fuzz.test" -test.run='^$' -test.fuzz="^$name\$" \
 			-test.fuzztime="$amount" -test.fuzzcachedir="$tmp/corpus" \
-			-test.timeout=5m) >"$tmp/log" 2>&1 </dev/null; then
+			-test.timeout=5m ${seed:+-test.parallel=1}) >"$tmp/log" 2>&1 </dev/null; then
 			cat "$tmp/log"
 			echo "FAIL	$package $name" >&2
 			exit 1
