@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	authv1 "k8s.io/api/authorization/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -62,10 +62,10 @@ func (c *Cluster) Preflight(ctx context.Context, namespaces []string) ([]Permiss
 	perms := needs(namespaces)
 	for i := range perms {
 		p := &perms[i]
-		review := &authv1.SelfSubjectAccessReview{Spec: authv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authv1.ResourceAttributes{Verb: p.Verb, Group: p.Group, Resource: p.Resource, Namespace: p.Namespace},
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: p.Verb, Group: p.Group, Resource: p.Resource, Namespace: p.Namespace},
 		}}
-		var answer *authv1.SelfSubjectAccessReview
+		var answer *authorizationv1.SelfSubjectAccessReview
 		err := c.retry.do(ctx, func() (err error) {
 			answer, err = c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 			return err
