@@ -187,7 +187,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 			}
 			continue
 		}
-		w, claims, hash := c.owners.top(ctx, co.namespace, ref)
+		w, claims, hash := c.owners.top(ctx, co.namespace, ref, co.hash)
 		if w.Name != "" && hash != "" && hash != co.hash {
 			w, claims = Workload{}, claim(ref, "its pods carry another "+labelTemplateHash)
 		}

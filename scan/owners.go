@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -142,8 +143,9 @@ const maxOwners = 10
 
 // top follows the chain from a pod's controller upwards. The workload has no name
 // when not even the first owner was followed. claims says where and why it ends
-// before its end. hash is the template hash of the first owner.
-func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.OwnerReference) (w Workload, claims, hash string) {
+// before its end. hash is the template hash of the first owner; podHash is that of
+// the pods.
+func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.OwnerReference, podHash string) (w Workload, claims, hash string) {
 	for depth := range maxOwners {
 		owner, err := x.find(ctx, namespace, ref)
 		switch {
@@ -151,10 +153,11 @@ func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.Owne
 			return w, claim(ref, "does not exist"), hash
 		case err != nil:
 			// What cannot be checked is taken at its word, and said to be.
-			if depth == 0 {
-				w = Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}
+			if depth > 0 {
+				return w, claim(ref, "not verified: could not be read"), hash
 			}
-			return w, claim(ref, "not verified: could not be read"), hash
+			w, claims = atItsWord(namespace, ref, podHash)
+			return w, claims, hash
 		case owner.UID != ref.UID:
 			return w, claim(ref, fmt.Sprintf("exists with another UID than %s", ref.UID)), hash
 		}
@@ -168,4 +171,16 @@ func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.Owne
 		ref = owner.Controller
 	}
 	return w, claim(ref, "the chain of owners does not end"), hash
+}
+
+// atItsWord is the workload that a pod claims to belong to when that cannot be
+// checked. A ReplicaSet whose name ends in the pods' template hash stands for its
+// Deployment: the hash changes with every rollout, so it must not name a workload.
+func atItsWord(namespace string, ref *metav1.OwnerReference, podHash string) (w Workload, claims string) {
+	name, ok := strings.CutSuffix(ref.Name, "-"+podHash)
+	if ok && podHash != "" && name != "" && refKind(ref) == (schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}) {
+		return Workload{Namespace: namespace, Kind: "Deployment", Name: name},
+			fmt.Sprintf("Deployment/%s (not verified: its ReplicaSets could not be read)", name)
+	}
+	return Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}, claim(ref, "not verified: could not be read")
 }

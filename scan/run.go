@@ -54,7 +54,11 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	err := r.read(ctx)
+	// Owners are listed beside the pods: nothing of that outlives the scan.
+	reading, stop := context.WithCancel(ctx)
+	defer r.collector.owners.wait()
+	defer stop()
+	err := r.read(reading)
 	switch {
 	case errors.Is(err, errHandler):
 		return err
@@ -63,7 +67,7 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 	case err != nil:
 		return err
 	}
-	return r.end(ctx)
+	return r.end(reading)
 }
 
 // errHandler marks errors of the handler: the stream cannot go on.
@@ -134,7 +138,7 @@ func (r *clusterRun) read(ctx context.Context) error {
 		r.missing = append(r.missing, failureOf("namespaces", "", err, "which namespaces there are"))
 	}
 	err = r.readPods(ctx, corev1.NamespaceAll)
-	if !apierrors.IsForbidden(err) || len(namespaces) == 0 {
+	if !apierrors.IsForbidden(err) || len(namespaces) == 0 || r.collector.pods > 0 {
 		return r.podsFailed(corev1.NamespaceAll, err)
 	}
 	// Not all at once, but perhaps one by one.
