@@ -129,7 +129,7 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
 		if ref != nil {
 			copied := *ref
 			g.ref = &copied
-			c.owners.prefetch(ctx, ref)
+			c.owners.prefetch(ctx, pod.Namespace, ref)
 		}
 		c.groups[key] = g
 	}

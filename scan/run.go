@@ -97,12 +97,8 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	namespaces := r.Namespaces
-	if len(namespaces) == 0 {
-		namespaces = []string{corev1.NamespaceAll}
-	}
 	r.factsOnce = sync.OnceValue(func() Facts { return r.readFacts(ctx) })
-	r.collector = newCollector(engine, newOwnerIndex(r.cluster, namespaces), func(context.Context) Facts { return r.factsOnce() })
+	r.collector = newCollector(engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), func(context.Context) Facts { return r.factsOnce() })
 
 	start := r.Start
 	start.Schema, start.RuleSet = SchemaVersion, RuleSetVersion
@@ -138,16 +134,14 @@ func (r *clusterRun) read(ctx context.Context) error {
 		r.missing = append(r.missing, failureOf("namespaces", "", err, "which namespaces there are"))
 	}
 	err = r.readPods(ctx, corev1.NamespaceAll)
+	// A right that is lost in the middle is no reason to count the first pods twice.
 	if !apierrors.IsForbidden(err) || len(namespaces) == 0 || r.collector.pods > 0 {
 		return r.podsFailed(corev1.NamespaceAll, err)
 	}
 	// Not all at once, but perhaps one by one.
-	names := make([]string, len(namespaces))
+	r.collector.owners.everywhere = false
 	for i := range namespaces {
-		names[i] = namespaces[i].Name
-	}
-	r.collector.owners.namespaces = names
-	for _, ns := range names {
+		ns := namespaces[i].Name
 		if err := r.podsFailed(ns, r.readPods(ctx, ns)); err != nil {
 			return err
 		}
@@ -213,11 +207,17 @@ func (r *clusterRun) end(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return r.interrupted()
 	}
-	for kind, err := range owners.failures() {
-		r.missing = append(r.missing, failureOf(kind.Kind, "", err, "whether pods belong to the "+kind.Kind+" that they name"))
+	for scope, err := range owners.failures() {
+		r.missing = append(r.missing, failureOf(scope.kind.Kind, scope.namespace, err, "whether pods belong to the "+scope.kind.Kind+" that they name"))
 	}
 	if r.factsErr != nil {
 		r.missing = append(r.missing, failureOf("runtime classes", "", r.factsErr, "which pods run in a sandbox: none is assumed to"))
+	}
+	if r.Start.Selector != "" && r.collector.pods == 0 && len(r.partial) == 0 {
+		r.missing = append(r.missing, Failure{
+			Subject: "selector " + r.Start.Selector, Reason: FailureNotFound,
+			Message: "no pod matches the selector", Affects: "everything: nothing was judged",
+		})
 	}
 	if err := r.sendFailures(); err != nil {
 		return err
