@@ -218,6 +218,8 @@ func mutations(v reflect.Value, path string) []mutation {
 		list = append(list, change(reflect.ValueOf(!v.Bool())))
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		list = append(list, change(reflect.ValueOf(1000-v.Int())))
+	default:
+		panic(path + ": no change known for a " + v.Kind().String())
 	}
 	return list
 }
