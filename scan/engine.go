@@ -91,11 +91,11 @@ func (e *Engine) judgeControls(d *draft, j *Judgement) {
 		if needed == nil {
 			// The check refuses for a reason that no repair reaches: its own words say
 			// more than a wrong field would.
-			d.findings = append(d.findings, c.finding(nil, result.ForbiddenDetail))
+			c.report(d.found(), nil, result.ForbiddenDetail)
 			continue
 		}
 		for k := range needed {
-			d.findings = append(d.findings, c.finding(&needed[k], result.ForbiddenReason))
+			c.report(d.found(), &needed[k], result.ForbiddenReason)
 		}
 		undoAll(needed)
 		d.repairs = append(d.repairs, needed)
@@ -129,17 +129,16 @@ func (e *Engine) provePod(d *draft) {
 	}
 }
 
-// finding makes the finding of a control that r would satisfy; detail is the
+// report fills in the finding of a control that r would satisfy; detail is the
 // check's own words.
-func (c *control) finding(r *repair, detail string) Finding {
-	f := Finding{
-		Rule: c.ID, Category: CategoryPSS, Title: c.Title, Level: c.Level, Severity: c.Severity,
-		Field: "spec", Now: jsonText(nil), Message: detail,
-	}
+func (c *control) report(f *Finding, r *repair, detail string) {
+	f.Rule, f.Category, f.Title, f.Level, f.Severity = c.ID, CategoryPSS, c.Title, c.Level, c.Severity
+	f.Message = detail
 	if r != nil {
-		r.describe(&f)
+		r.describe(f)
+		return
 	}
-	return f
+	f.Field, f.Now = "spec", jsonText(nil)
 }
 
 // describe writes where and what the repair is.

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,12 +70,12 @@ func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
 			if p.Aggravates && !slices.Contains(open, "") && !slices.ContainsFunc(hits[k].among, func(name string) bool { return slices.Contains(open, name) }) {
 				continue
 			}
-			f := p.finding(d, &hits[k], box)
+			f := d.found()
+			p.report(f, d, &hits[k], box)
 			if f.Open {
 				open = append(open, f.Container)
-				j.open(&f)
+				j.open(f)
 			}
-			d.findings = append(d.findings, f)
 		}
 	}
 }
@@ -104,16 +105,11 @@ func (p *escapePath) prove(d *draft, hits []hit) {
 	}
 }
 
-// finding describes one hit and weighs what lowers it.
-func (p *escapePath) finding(d *draft, h *hit, box sandbox) Finding {
-	f := Finding{
-		Rule: p.ID, Category: CategoryEscape, Title: p.Title, Severity: p.Severity,
-		Open: !p.Aggravates, Message: h.message,
-	}
-	if h.severity != "" {
-		f.Severity = h.severity
-	}
-	h.describe(&f)
+// report fills in the finding of one hit and weighs what lowers it.
+func (p *escapePath) report(f *Finding, d *draft, h *hit, box sandbox) {
+	f.Rule, f.Category, f.Title = p.ID, CategoryEscape, p.Title
+	f.Severity, f.Open, f.Message = cmp.Or(h.severity, p.Severity), !p.Aggravates, h.message
+	h.describe(f)
 	if h.shut != nil {
 		f.lower(h.by, h.shut)
 	}
@@ -132,7 +128,7 @@ func (p *escapePath) finding(d *draft, h *hit, box sandbox) Finding {
 		nonRoot = h.nonRoot
 	}
 	if nonRoot == nil {
-		return f
+		return
 	}
 	if by, yes := d.nonRoot(h.container); yes {
 		if p.bounded != nil && h.container.noNewPrivileges() {
@@ -140,7 +136,6 @@ func (p *escapePath) finding(d *draft, h *hit, box sandbox) Finding {
 		}
 		f.lower(by, nonRoot)
 	}
-	return f
 }
 
 func (f *Finding) lower(by string, e *effect) {

@@ -153,6 +153,7 @@ type draft struct {
 // it. The lists are those of an earlier pod where they are long enough.
 func (d *draft) read(pod Pod) {
 	d.pod, d.meta, d.spec = pod, *pod.Meta, *pod.Spec
+	d.podContext = corev1.PodSecurityContext{}
 	if pod.Spec.SecurityContext != nil {
 		d.podContext = *pod.Spec.SecurityContext
 		d.podContext.SELinuxOptions = d.podContext.SELinuxOptions.DeepCopy()
@@ -192,6 +193,12 @@ type draftLists struct {
 	ephemeral        []corev1.EphemeralContainer
 }
 
+// found makes room for one more finding.
+func (d *draft) found() *Finding {
+	d.findings = append(d.findings, Finding{})
+	return &d.findings[len(d.findings)-1]
+}
+
 // keep copies the findings for the judgement, which lives as long as the scan: no
 // room to grow, and fixes apart from the repairs that they are of.
 func (d *draft) keep() []Finding {
@@ -211,11 +218,10 @@ func (d *draft) keep() []Finding {
 
 // forget empties the draft and keeps the room of its lists.
 func (d *draft) forget() {
-	*d = draft{
-		contexts: d.contexts[:0], caps: d.caps[:0], containers: d.containers[:0], mounts: d.mounts[:0],
-		findings: d.findings[:0], repairs: d.repairs[:0],
-		lists: draftLists{d.spec.Volumes[:0], d.spec.InitContainers[:0], d.spec.Containers[:0], d.spec.EphemeralContainers[:0]},
-	}
+	d.lists = draftLists{d.spec.Volumes[:0], d.spec.InitContainers[:0], d.spec.Containers[:0], d.spec.EphemeralContainers[:0]}
+	d.contexts, d.caps, d.containers = d.contexts[:0], d.caps[:0], d.containers[:0]
+	d.mounts, d.mountsRead = d.mounts[:0], false
+	d.findings, d.repairs = d.findings[:0], d.repairs[:0]
 }
 
 func (d *draft) add(c *corev1.Container, kind ContainerKind, index int) {
