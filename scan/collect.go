@@ -126,7 +126,7 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
 		if ref != nil {
 			copied := *ref
 			g.ref = &copied
-			c.owners.prefetch(ctx, ref)
+			c.owners.prefetch(ctx, pod.Namespace, ref)
 		}
 		c.groups[key] = g
 	}
@@ -184,7 +184,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 			}
 			continue
 		}
-		w, claims, hash := c.owners.top(ctx, co.namespace, ref)
+		w, claims, hash := c.owners.top(ctx, co.namespace, ref, co.hash)
 		if w.Name != "" && hash != "" && hash != co.hash {
 			w, claims = Workload{}, claim(ref, "its pods carry another "+labelTemplateHash)
 		}

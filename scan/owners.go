@@ -2,8 +2,8 @@ package scan
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,14 +14,22 @@ import (
 // ownerIndex follows the owners of pods. Kinds that have many objects are listed
 // once, as soon as a pod names the first of them; others are read one by one.
 type ownerIndex struct {
-	cluster    Cluster
-	namespaces []string
+	cluster Cluster
+	// everywhere tells that a kind is listed in all namespaces at once, and not in
+	// each that has a pod which names it. It changes only before the first pod.
+	everywhere bool
 
 	mu    sync.Mutex
-	kinds map[schema.GroupVersionKind]*ownerKind
+	kinds map[ownerScope]*ownerKind
 	loads sync.WaitGroup
 	// single keeps what was read one by one.
 	single map[ownerName]ownerAnswer
+}
+
+// ownerScope is what one list covers: a kind in a namespace, "" for all.
+type ownerScope struct {
+	kind      schema.GroupVersionKind
+	namespace string
 }
 
 type ownerName struct {
@@ -39,11 +47,18 @@ type ownerKind struct {
 	err    error
 }
 
-func newOwnerIndex(cluster Cluster, namespaces []string) *ownerIndex {
+func newOwnerIndex(cluster Cluster, everywhere bool) *ownerIndex {
 	return &ownerIndex{
-		cluster: cluster, namespaces: namespaces,
-		kinds: map[schema.GroupVersionKind]*ownerKind{}, single: map[ownerName]ownerAnswer{},
+		cluster: cluster, everywhere: everywhere,
+		kinds: map[ownerScope]*ownerKind{}, single: map[ownerName]ownerAnswer{},
 	}
+}
+
+func (x *ownerIndex) scope(kind schema.GroupVersionKind, namespace string) ownerScope {
+	if x.everywhere {
+		namespace = ""
+	}
+	return ownerScope{kind, namespace}
 }
 
 // listed reports whether a kind is common enough to be listed whole.
@@ -62,53 +77,55 @@ func listed(kind schema.GroupVersionKind) bool {
 }
 
 // prefetch starts to list the owner's kind while pods are still being read.
-func (x *ownerIndex) prefetch(ctx context.Context, ref *metav1.OwnerReference) {
+func (x *ownerIndex) prefetch(ctx context.Context, namespace string, ref *metav1.OwnerReference) {
 	kind := refKind(ref)
 	if !listed(kind) {
 		return
 	}
+	scope := x.scope(kind, namespace)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.kinds[kind] != nil {
+	if x.kinds[scope] != nil {
 		return
 	}
 	k := &ownerKind{byName: map[[2]string]Owner{}}
-	x.kinds[kind] = k
-	x.loads.Go(func() { x.load(ctx, kind, k) })
+	x.kinds[scope] = k
+	x.loads.Go(func() { x.load(ctx, scope, k) })
 }
 
-func (x *ownerIndex) load(ctx context.Context, kind schema.GroupVersionKind, k *ownerKind) {
-	for _, ns := range x.namespaces {
-		err := x.cluster.Owners(ctx, ns, kind, func(page []Owner) error {
-			for _, o := range page {
-				k.byName[[2]string{o.Namespace, o.Name}] = o
-				if o.Controller != nil {
-					x.prefetch(ctx, o.Controller)
-				}
+func (x *ownerIndex) load(ctx context.Context, scope ownerScope, k *ownerKind) {
+	k.err = x.cluster.Owners(ctx, scope.namespace, scope.kind, func(page []Owner) error {
+		for _, o := range page {
+			k.byName[[2]string{o.Namespace, o.Name}] = o
+			if o.Controller != nil {
+				x.prefetch(ctx, o.Namespace, o.Controller)
 			}
-			return nil
-		})
-		if err != nil {
-			k.err = errors.Join(k.err, err)
 		}
-	}
+		return nil
+	})
 }
 
 // wait returns when every list that was started is there. Lists start further
 // ones before they end, so none is missed.
 func (x *ownerIndex) wait() { x.loads.Wait() }
 
-// failures are the kinds that could not be listed. Call it after wait.
-func (x *ownerIndex) failures() map[schema.GroupVersionKind]error {
-	failed := map[schema.GroupVersionKind]error{}
-	for kind, k := range x.kinds {
+// failures are the kinds that could not be read, and where. Call it after wait.
+func (x *ownerIndex) failures() map[ownerScope]error {
+	failed := map[ownerScope]error{}
+	for scope, k := range x.kinds {
 		if k.err != nil {
-			failed[kind] = k.err
+			failed[scope] = k.err
 		}
 	}
+	first := map[ownerScope]string{}
 	for name, answer := range x.single {
-		if answer.err != nil && !apierrors.IsNotFound(answer.err) {
-			failed[name.kind] = answer.err
+		if answer.err == nil || apierrors.IsNotFound(answer.err) {
+			continue
+		}
+		// One speaks for all, and it must not be a map that chooses which.
+		scope, text := x.scope(name.kind, name.namespace), answer.err.Error()
+		if failed[scope] == nil || first[scope] != "" && text < first[scope] {
+			failed[scope], first[scope] = answer.err, text
 		}
 	}
 	return failed
@@ -117,7 +134,7 @@ func (x *ownerIndex) failures() map[schema.GroupVersionKind]error {
 // find reads one owner; the error is a not-found error when it does not exist.
 func (x *ownerIndex) find(ctx context.Context, namespace string, ref *metav1.OwnerReference) (Owner, error) {
 	kind := refKind(ref)
-	if k := x.kinds[kind]; k != nil {
+	if k := x.kinds[x.scope(kind, namespace)]; k != nil {
 		o, ok := k.byName[[2]string{namespace, ref.Name}]
 		switch {
 		case ok:
@@ -142,8 +159,9 @@ const maxOwners = 10
 
 // top follows the chain from a pod's controller upwards. The workload has no name
 // when not even the first owner was followed. claims says where and why it ends
-// before its end. hash is the template hash of the first owner.
-func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.OwnerReference) (w Workload, claims, hash string) {
+// before its end. hash is the template hash of the first owner; podHash is that of
+// the pods.
+func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.OwnerReference, podHash string) (w Workload, claims, hash string) {
 	for depth := range maxOwners {
 		owner, err := x.find(ctx, namespace, ref)
 		switch {
@@ -151,10 +169,11 @@ func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.Owne
 			return w, claim(ref, "does not exist"), hash
 		case err != nil:
 			// What cannot be checked is taken at its word, and said to be.
-			if depth == 0 {
-				w = Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}
+			if depth > 0 {
+				return w, claim(ref, "not verified: could not be read"), hash
 			}
-			return w, claim(ref, "not verified: could not be read"), hash
+			w, claims = atItsWord(namespace, ref, podHash)
+			return w, claims, hash
 		case owner.UID != ref.UID:
 			return w, claim(ref, fmt.Sprintf("exists with another UID than %s", ref.UID)), hash
 		}
@@ -168,4 +187,16 @@ func (x *ownerIndex) top(ctx context.Context, namespace string, ref *metav1.Owne
 		ref = owner.Controller
 	}
 	return w, claim(ref, "the chain of owners does not end"), hash
+}
+
+// atItsWord is the workload that a pod claims to belong to when that cannot be
+// checked. A ReplicaSet whose name ends in the pods' template hash stands for its
+// Deployment: the hash changes with every rollout, so it must not name a workload.
+func atItsWord(namespace string, ref *metav1.OwnerReference, podHash string) (w Workload, claims string) {
+	name, ok := strings.CutSuffix(ref.Name, "-"+podHash)
+	if ok && podHash != "" && name != "" && refKind(ref) == (schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}) {
+		return Workload{Namespace: namespace, Kind: "Deployment", Name: name},
+			fmt.Sprintf("Deployment/%s (not verified: its ReplicaSets could not be read)", name)
+	}
+	return Workload{Namespace: namespace, Kind: ref.Kind, Name: ref.Name}, claim(ref, "not verified: could not be read")
 }

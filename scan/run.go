@@ -50,7 +50,11 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	err := r.read(ctx)
+	// Owners are listed beside the pods: nothing of that outlives the scan.
+	reading, stop := context.WithCancel(ctx)
+	defer r.collector.owners.wait()
+	defer stop()
+	err := r.read(reading)
 	switch {
 	case errors.Is(err, errHandler):
 		return err
@@ -59,7 +63,7 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 	case err != nil:
 		return err
 	}
-	return r.end(ctx)
+	return r.end(reading)
 }
 
 // errHandler marks errors of the handler: the stream cannot go on.
@@ -89,11 +93,7 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	namespaces := r.Namespaces
-	if len(namespaces) == 0 {
-		namespaces = []string{corev1.NamespaceAll}
-	}
-	r.collector = newCollector(engine, newOwnerIndex(r.cluster, namespaces), newFactSource(ctx, r.cluster))
+	r.collector = newCollector(engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster))
 
 	start := r.Start
 	start.Schema, start.RuleSet = SchemaVersion, RuleSetVersion
@@ -123,16 +123,14 @@ func (r *clusterRun) read(ctx context.Context) error {
 		r.missing = append(r.missing, failureOf("namespaces", "", err, "which namespaces there are"))
 	}
 	err = r.readPods(ctx, corev1.NamespaceAll)
-	if !apierrors.IsForbidden(err) || len(namespaces) == 0 {
+	// A right that is lost in the middle is no reason to count the first pods twice.
+	if !apierrors.IsForbidden(err) || len(namespaces) == 0 || r.collector.pods > 0 {
 		return r.podsFailed(corev1.NamespaceAll, err)
 	}
 	// Not all at once, but perhaps one by one.
-	names := make([]string, len(namespaces))
+	r.collector.owners.everywhere = false
 	for i := range namespaces {
-		names[i] = namespaces[i].Name
-	}
-	r.collector.owners.namespaces = names
-	for _, ns := range names {
+		ns := namespaces[i].Name
 		if err := r.podsFailed(ns, r.readPods(ctx, ns)); err != nil {
 			return err
 		}
@@ -198,10 +196,16 @@ func (r *clusterRun) end(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return r.interrupted()
 	}
-	for kind, err := range owners.failures() {
-		r.missing = append(r.missing, failureOf(kind.Kind, "", err, "whether pods belong to the "+kind.Kind+" that they name"))
+	for scope, err := range owners.failures() {
+		r.missing = append(r.missing, failureOf(scope.kind.Kind, scope.namespace, err, "whether pods belong to the "+scope.kind.Kind+" that they name"))
 	}
 	r.missing = append(r.missing, r.collector.facts.failures()...)
+	if r.Start.Selector != "" && r.collector.pods == 0 && len(r.partial) == 0 {
+		r.missing = append(r.missing, Failure{
+			Subject: "selector " + r.Start.Selector, Reason: FailureNotFound,
+			Message: "no pod matches the selector", Affects: "everything: nothing was judged",
+		})
+	}
 	if err := r.sendFailures(); err != nil {
 		return err
 	}

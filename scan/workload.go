@@ -45,7 +45,8 @@ func newRows(w Workload, claims string) *rows {
 }
 
 // add joins a judgement that holds for so many pods. Findings that are the same
-// by their fingerprints become one.
+// by their fingerprints become one, the worst of them: what lowers a finding in one
+// of the specs does not in the others.
 func (r *rows) add(j *Judgement, pods int) {
 	r.pods += pods
 	r.allowed = r.allowed && j.Allowed
@@ -73,12 +74,23 @@ func (r *rows) add(j *Judgement, pods int) {
 		}
 		key := f.Fingerprint()
 		if at, ok := r.index[key]; ok {
-			r.findings[at].Pods += pods
+			f.Pods += r.findings[at].Pods
+			if f.worse(&r.findings[at]) {
+				r.findings[at] = f
+			}
+			r.findings[at].Pods = f.Pods
 			continue
 		}
 		r.index[key] = len(r.findings)
 		r.findings = append(r.findings, f)
 	}
+}
+
+func (f *Finding) worse(than *Finding) bool {
+	if f.Open != than.Open {
+		return f.Open
+	}
+	return f.Severity.Rank() > than.Severity.Rank()
 }
 
 func union(a, b []string) []string {

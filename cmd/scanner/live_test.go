@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -230,3 +231,6 @@ func (s liveSpace) pod(name string, changes ...podChange) *corev1.Pod {
 
 // workload is the name of a workload here, as verdicts have it.
 func (s liveSpace) workload(kindAndName string) string { return s.name + "/" + kindAndName }
+
+// cleanup is a context for what a test takes back, which its own has not.
+func (s liveSpace) cleanup() context.Context { return context.WithoutCancel(s.Context()) }

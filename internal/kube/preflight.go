@@ -11,14 +11,16 @@ import (
 
 // Permission is one right that a scan uses, and whether the user has it.
 type Permission struct {
-	Verb, Group, Resource string
+	Verb     string `json:"verb"`
+	Group    string `json:"group,omitempty"`
+	Resource string `json:"resource"`
 	// Namespace is where it is asked for; empty means everywhere.
-	Namespace string
+	Namespace string `json:"namespace,omitempty"`
 	// For says what is lost without it.
-	For     string
-	Allowed bool
+	For     string `json:"for"`
+	Allowed bool   `json:"allowed"`
 	// Reason is the API server's, where it gives one.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 }
 
 // String is "VERB RESOURCE.GROUP", as kubectl auth can-i takes it.

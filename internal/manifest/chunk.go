@@ -160,16 +160,14 @@ func (c *chunk) parseWithAnchors() (parsed, error) {
 // fail makes the failure for an error in a chunk.
 func (c *chunk) fail(p *parsed, err error) *scan.Failure {
 	line, column := fileLine(p.lines, 1), 1
-	var inText *textError
-	var inNode *nodeError
-	switch {
-	case errors.As(err, &inText):
+	if inText, ok := errors.AsType[*textError](err); ok {
 		line = fileLine(p.lines, inText.line)
 		column = max(inText.column, 1)
 		if inText.line == 1 {
 			column += p.column
 		}
-	case errors.As(err, &inNode):
+	}
+	if inNode, ok := errors.AsType[*nodeError](err); ok {
 		line, column = p.place(inNode.node)
 	}
 	msg := err.Error()

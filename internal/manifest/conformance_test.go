@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/pod-security-admission/api"
+	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 
 	"github.com/escape-scanner/escape-scanner/internal/manifest"
@@ -37,11 +37,11 @@ func TestConformancePodsKeepTheirVerdict(t *testing.T) {
 			// .../baseline/v1.36/fail/name.yaml
 			parts := strings.Split(filepath.ToSlash(d.File), "/")
 			n := len(parts)
-			version, err := api.ParseVersion(parts[n-3])
+			version, err := psa.ParseVersion(parts[n-3])
 			if err != nil {
 				return err.Error()
 			}
-			level := api.LevelVersion{Level: api.Level(parts[n-4]), Version: version}
+			level := psa.LevelVersion{Level: psa.Level(parts[n-4]), Version: version}
 			allowed := policy.AggregateCheckResults(evaluator.EvaluatePod(level, d.Meta, d.Spec)).Allowed
 			if allowed != (parts[n-2] == "pass") {
 				return "judged otherwise"

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -193,10 +194,8 @@ func (c *converter) unique(base int, seen map[string]struct{}, key string, n *ya
 	open := c.keys[base:]
 	c.keys = append(c.keys, key)
 	if seen == nil {
-		for _, k := range open {
-			if k == key {
-				return nil, errorAt(n, "key %q stands twice in one mapping", key)
-			}
+		if slices.Contains(open, key) {
+			return nil, errorAt(n, "key %q stands twice in one mapping", key)
 		}
 		if len(open) < small {
 			return nil, nil
@@ -337,8 +336,8 @@ func mergeSources(v *yaml.Node) []*yaml.Node {
 		return []*yaml.Node{v.Alias}
 	case yaml.SequenceNode:
 		sources := make([]*yaml.Node, 0, len(v.Content))
-		for i := len(v.Content) - 1; i >= 0; i-- {
-			sources = append(sources, deref(v.Content[i]))
+		for _, source := range slices.Backward(v.Content) {
+			sources = append(sources, deref(source))
 		}
 		return sources
 	default:

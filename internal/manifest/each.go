@@ -131,6 +131,61 @@ type job[R any] struct {
 	done  chan []R
 }
 
+// pipeline carries chunks from the one that reads to those that work, and their
+// results on in order.
+type pipeline[R any] struct {
+	queue, order chan job[R]
+	// room bounds the text in flight: one document of the largest size, or many
+	// small ones.
+	room  *semaphore.Weighted
+	limit int64
+}
+
+// put takes in a chunk, when there is room.
+func (p *pipeline[R]) put(ctx context.Context, c *chunk) error {
+	c.weight = min(c.weight, p.limit)
+	if err := p.room.Acquire(ctx, c.weight); err != nil {
+		return err
+	}
+	j := job[R]{chunk: c, done: make(chan []R, 1)}
+	for _, ch := range []chan<- job[R]{p.queue, p.order} {
+		select {
+		case ch <- j:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// work works on what is in the queue until it is closed or the context ends.
+func (p *pipeline[R]) work(ctx context.Context, do func(*chunk) []R) {
+	for j := range p.queue {
+		if ctx.Err() != nil {
+			return
+		}
+		j.done <- do(j.chunk)
+	}
+}
+
+// drain emits the results in order.
+func (p *pipeline[R]) drain(ctx context.Context, emit func(R) error) error {
+	for j := range p.order {
+		select {
+		case results := <-j.done:
+			for _, r := range results {
+				if err := emit(r); err != nil {
+					return err
+				}
+			}
+			p.room.Release(j.chunk.weight)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return ctx.Err()
+}
+
 // run reads the inputs in one goroutine, works on the chunks in several, and emits
 // the results in order. newWorker is called once for each worker.
 func run[R any](parent context.Context, in Inputs, newWorker func() func(*chunk) []R, emit func(R) error) error {
@@ -143,55 +198,22 @@ func run[R any](parent context.Context, in Inputs, newWorker func() func(*chunk)
 	defer wg.Wait()
 	defer cancel()
 
-	queue := make(chan job[R], ahead*in.Workers)
-	order := make(chan job[R], ahead*in.Workers)
-	// Room for text in flight: one document of the largest size, or many small.
-	room := semaphore.NewWeighted(int64(in.Limit))
+	p := &pipeline[R]{
+		queue: make(chan job[R], ahead*in.Workers),
+		order: make(chan job[R], ahead*in.Workers),
+		room:  semaphore.NewWeighted(int64(in.Limit)),
+		limit: int64(in.Limit),
+	}
 	var readErr error
 	wg.Go(func() {
-		defer close(order)
-		defer close(queue)
-		readErr = in.read(ctx, func(c *chunk) error {
-			c.weight = min(c.weight, int64(in.Limit))
-			if err := room.Acquire(ctx, c.weight); err != nil {
-				return err
-			}
-			j := job[R]{chunk: c, done: make(chan []R, 1)}
-			for _, ch := range []chan<- job[R]{queue, order} {
-				select {
-				case ch <- j:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}
-			return nil
-		})
+		defer close(p.order)
+		defer close(p.queue)
+		readErr = in.read(ctx, func(c *chunk) error { return p.put(ctx, c) })
 	})
 	for range in.Workers {
-		wg.Go(func() {
-			work := newWorker()
-			for j := range queue {
-				if ctx.Err() != nil {
-					return
-				}
-				j.done <- work(j.chunk)
-			}
-		})
+		wg.Go(func() { p.work(ctx, newWorker()) })
 	}
-	for j := range order {
-		select {
-		case results := <-j.done:
-			for _, r := range results {
-				if err := emit(r); err != nil {
-					return err
-				}
-			}
-			room.Release(j.chunk.weight)
-		case <-parent.Done():
-			return parent.Err()
-		}
-	}
-	if err := parent.Err(); err != nil {
+	if err := p.drain(parent, emit); err != nil {
 		return err
 	}
 	return readErr

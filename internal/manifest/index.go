@@ -49,13 +49,14 @@ type declaration []*Document
 // closest field above it.
 func (docs declaration) Locate(field, container, item string) *scan.Location {
 	var best *scan.Location
+	deepest := -1
 	for _, d := range docs {
-		l := d.Locate(field, container, item)
+		l, depth := d.locate(field, container, item)
 		if !l.Nearest {
 			return l
 		}
-		if best == nil || len(l.Field) > len(best.Field) {
-			best = l
+		if depth > deepest {
+			best, deepest = l, depth
 		}
 	}
 	return best

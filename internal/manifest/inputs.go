@@ -153,8 +153,7 @@ func (in *Inputs) readFile(ctx context.Context, src source, out func(*chunk) err
 // unreadable is the failure of a file or directory as a whole.
 func unreadable(path string, err error) *chunk {
 	// The path is the failure's subject: the message need not repeat it.
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	}
 	return &chunk{file: path, failure: &scan.Failure{

@@ -179,18 +179,18 @@ func isObjectItem(item []byte, indent int) bool {
 		if isBlank(l) || len(l) <= indent {
 			continue
 		}
-		body := l
-		if inner < 0 {
+		var body []byte
+		switch {
+		case inner < 0: // the rest of the line with the dash
 			body = bytes.TrimLeft(l[indent+1:], " ")
-			inner = len(l) - len(body)
 			if isBlank(body) {
-				inner = -1
 				continue
 			}
-		} else if len(l)-len(bytes.TrimLeft(l, " ")) != inner {
-			continue
-		} else {
+			inner = len(l) - len(body)
+		case len(l)-len(bytes.TrimLeft(l, " ")) == inner:
 			body = l[inner:]
+		default:
+			continue
 		}
 		kind = kind || bytes.HasPrefix(body, []byte("kind:"))
 		version = version || bytes.HasPrefix(body, []byte("apiVersion:"))

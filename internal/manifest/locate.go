@@ -23,11 +23,17 @@ import (
 //
 // Locate may be called concurrently.
 func (d *Document) Locate(field, container, item string) *scan.Location {
+	location, _ := d.locate(field, container, item)
+	return location
+}
+
+// locate is Locate, and tells how many steps of the path are in the file.
+func (d *Document) locate(field, container, item string) (*scan.Location, int) {
 	live := d.live
 	if live == nil {
 		var err error
 		if live, err = d.parseAgain(); err != nil {
-			return &scan.Location{File: d.File, Line: d.Line, Column: 1, Field: join(d.TemplatePath, field), Nearest: true}
+			return &scan.Location{File: d.File, Line: d.Line, Column: 1, Field: join(d.TemplatePath, field), Nearest: true}, 0
 		}
 	}
 	l := locator{root: live.root, container: container, item: item}
@@ -36,7 +42,7 @@ func (d *Document) Locate(field, container, item string) *scan.Location {
 	}
 	l.walk(parsePath(join(d.TemplatePath, field)))
 	line, column := live.parsed.place(l.at)
-	return &scan.Location{File: d.File, Line: line, Column: column, Field: l.path(), Nearest: !l.found}
+	return &scan.Location{File: d.File, Line: line, Column: column, Field: l.path(), Nearest: l.depth < len(l.steps)}, l.depth
 }
 
 // parseAgain makes the nodes of the document once more.
@@ -99,8 +105,9 @@ type locator struct {
 
 	// at is the node whose place is the answer.
 	at    *yaml.Node
-	found bool
 	steps []step
+	// depth is how many of the steps were found.
+	depth int
 }
 
 // walk follows the steps as far as they go.
@@ -130,8 +137,8 @@ func (l *locator) walk(steps []step) {
 		default:
 			return
 		}
+		l.depth++
 	}
-	l.found = true
 }
 
 // element chooses the element of a list that step i means.

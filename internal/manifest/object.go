@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"errors"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -175,6 +176,7 @@ func (o *object) head(apiVersion, kind string) error {
 				continue
 			case kindNull:
 				continue
+			default: // a number or a truth value
 			}
 		}
 		other := map[string]string{"apiVersion": "kind", "kind": "apiVersion"}[f.name]
@@ -296,9 +298,8 @@ func lookup(n *yaml.Node, key string, depth int) (value, keyNode *yaml.Node) {
 	for i := len(n.Content) - 2; i >= 0; i -= 2 {
 		k := n.Content[i]
 		if isMerge(k) {
-			sources := mergeSources(n.Content[i+1])
-			for j := len(sources) - 1; j >= 0; j-- {
-				if v, k := lookup(sources[j], key, depth+1); v != nil {
+			for _, source := range slices.Backward(mergeSources(n.Content[i+1])) {
+				if v, k := lookup(source, key, depth+1); v != nil {
 					return v, k
 				}
 			}

@@ -256,13 +256,11 @@ func parseJSON(text []byte) (*yaml.Node, error) {
 			err = errors.New("more than one value")
 		}
 	}
-	var text2 *textError
-	if errors.As(err, &text2) {
-		return nil, err
+	if placed, ok := errors.AsType[*textError](err); ok {
+		return nil, placed
 	}
 	offset := min(p.dec.InputOffset(), int64(len(text)))
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = min(max(syntax.Offset-1, 0), int64(len(text)))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -61,8 +61,7 @@ func split(ctx context.Context, in source, r io.Reader, limit int, out func(*chu
 		return s.fail(1, scan.FailureInvalid, "is "+enc+": save it as UTF-8")
 	}
 	err := s.run()
-	var readErr *readError
-	if errors.As(err, &readErr) && ctx.Err() == nil {
+	if readErr, ok := errors.AsType[*readError](err); ok && ctx.Err() == nil {
 		return s.fail(s.line, readReason(readErr.err), readErr.err.Error())
 	}
 	return err

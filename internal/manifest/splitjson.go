@@ -12,10 +12,13 @@ import (
 // ends, and where the items of a List do. It does not judge whether the JSON is
 // right: what it cuts is parsed afterwards.
 type jsonSplitter struct {
-	s     *splitter
-	depth int
-	inStr bool
-	esc   bool
+	s *splitter
+	// window is what is being read, and from what of it was not handed on yet.
+	window []byte
+	from   int
+	depth  int
+	inStr  bool
+	esc    bool
 	// word is true inside of a number, true, false or null.
 	word bool
 	// sig is the last byte that was not white space or inside of a string.
@@ -76,74 +79,102 @@ func (s *splitter) atMarker() bool {
 // scan reads a window and returns how much of it was used, and whether the value
 // is over.
 func (j *jsonSplitter) scan(w []byte) (int, bool, error) {
-	from := 0 // what stands before it was handed on
-	pass := func(to int) {
-		j.add(w[from:to])
-		from = to
-	}
+	j.window, j.from = w, 0
 	for i, c := range w {
-		if j.inStr && c != '\n' {
+		switch {
+		case j.inStr && c != '\n':
 			j.inString(c)
-			continue
-		}
-		if c == '-' && i > 0 && w[i-1] == '\n' {
-			pass(i) // perhaps a marker: json looks
+		case c == '-' && i > 0 && w[i-1] == '\n':
+			j.pass(i) // perhaps a marker: json looks
 			return i, false, nil
-		}
-		if j.betweenItems(c) {
-			pass(i)
+		case j.betweenItems(c):
+			j.pass(i)
 			j.s.count(w[i : i+1])
-			from = i + 1
-			continue
-		}
-		if j.inStr || !isJSONByte(c) || c == '"' && j.word {
-			pass(i)
+			j.from = i + 1
+		case j.inStr || !isJSONByte(c) || c == '"' && j.word:
+			j.pass(i)
 			return i, true, j.notJSON()
-		}
-		j.word = isWordByte(c)
-		switch c {
-		case '"':
-			j.inStr, j.str = true, j.str[:0]
-			continue
-		case '{', '[':
-			if j.itemStarts() {
-				pass(i)
-				j.inItem = true
+		default:
+			if done, err := j.token(c, i); done || err != nil {
+				return i + 1, true, err
 			}
-			j.depth++
-			if j.itemsStart(c) {
-				pass(i + 1)
-				j.startItems()
-			}
-		case '}', ']':
-			j.depth--
-			if j.items && j.depth == 2 && j.inItem {
-				pass(i + 1)
-				if err := j.itemEnds(); err != nil {
-					return i + 1, true, err
-				}
-			} else if j.items && j.depth == 1 {
-				j.items = false
-			}
-			if j.depth <= 0 {
-				pass(i + 1)
-				return i + 1, true, j.finish()
-			}
-		case ':':
-			if j.depth == 1 {
-				j.key = append(j.key[:0], j.str...)
-			}
-			if j.items && j.first && j.depth == 3 {
-				j.firstKind = j.firstKind || string(j.str) == "kind"
-				j.firstVersion = j.firstVersion || string(j.str) == "apiVersion"
-			}
-		}
-		if c > ' ' {
-			j.sig = c
 		}
 	}
-	pass(len(w))
+	j.pass(len(w))
 	return len(w), false, nil
+}
+
+// pass hands the window up to an offset to the piece that it belongs to.
+func (j *jsonSplitter) pass(to int) {
+	text := j.window[j.from:to]
+	j.from = to
+	if len(text) == 0 {
+		return
+	}
+	s := j.s
+	if j.inItem {
+		j.item.add(text, s.line, s.column, s.limit)
+	} else {
+		s.doc.add(text, s.line, s.column, s.limit)
+	}
+	s.count(text)
+}
+
+// token takes a byte outside of strings, and tells whether the value ends with it.
+func (j *jsonSplitter) token(c byte, i int) (done bool, err error) {
+	j.word = isWordByte(c)
+	switch c {
+	case '"':
+		j.inStr, j.str = true, j.str[:0]
+		return false, nil // sig is what stands in front of the string
+	case '{', '[':
+		if j.itemStarts() {
+			j.pass(i)
+			j.inItem = true
+		}
+		j.depth++
+		if j.itemsStart(c) {
+			j.pass(i + 1)
+			j.startItems()
+		}
+	case '}', ']':
+		j.depth--
+		if done, err = j.closes(i); done || err != nil {
+			return done, err
+		}
+	case ':':
+		j.colon()
+	}
+	if c > ' ' {
+		j.sig = c
+	}
+	return false, nil
+}
+
+// closes takes a closing bracket, already counted.
+func (j *jsonSplitter) closes(i int) (done bool, err error) {
+	switch {
+	case j.depth <= 0:
+		j.pass(i + 1)
+		return true, j.finish()
+	case j.items && j.depth == 2 && j.inItem:
+		j.pass(i + 1)
+		return false, j.itemEnds()
+	case j.items && j.depth == 1:
+		j.items = false
+	}
+	return false, nil
+}
+
+// colon takes the string before it as a key.
+func (j *jsonSplitter) colon() {
+	if j.depth == 1 {
+		j.key = append(j.key[:0], j.str...)
+	}
+	if j.items && j.first && j.depth == 3 {
+		j.firstKind = j.firstKind || string(j.str) == "kind"
+		j.firstVersion = j.firstVersion || string(j.str) == "apiVersion"
+	}
 }
 
 // inString takes a byte of a string.
@@ -170,20 +201,6 @@ func (j *jsonSplitter) inString(c byte) {
 	if len(j.str) < enough {
 		j.str = append(j.str, c)
 	}
-}
-
-// add hands text to the piece that it belongs to.
-func (j *jsonSplitter) add(text []byte) {
-	if len(text) == 0 {
-		return
-	}
-	s := j.s
-	if j.inItem {
-		j.item.add(text, s.line, s.column, s.limit)
-	} else {
-		s.doc.add(text, s.line, s.column, s.limit)
-	}
-	s.count(text)
 }
 
 // itemStarts tells whether the bracket at hand begins an item.

@@ -217,8 +217,7 @@ func decodeJSON(raw []byte, into any, pos *yaml.Node, path string) error {
 	// The error tells neither element nor place. That of the standard library has
 	// the offset.
 	again := reflect.New(reflect.TypeOf(into).Elem()).Interface()
-	var typed *json.UnmarshalTypeError
-	if errors.As(json.Unmarshal(raw, again), &typed) {
+	if typed, ok := errors.AsType[*json.UnmarshalTypeError](json.Unmarshal(raw, again)); ok {
 		field := path + pathAt(raw, typed.Offset)
 		l := locator{root: pos}
 		l.walk(parsePath(field))

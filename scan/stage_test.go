@@ -1,0 +1,73 @@
+package scan
+
+import "testing"
+
+func TestNewOnlyCountsDuplicates(t *testing.T) {
+	f, other := sampleFinding(), sampleFinding()
+	other.Container = "other"
+	known := map[string]int{f.Fingerprint(): 2}
+	for range 2 {
+		// The map belongs to the caller: a second run must find it as it was.
+		r := &recorder{}
+		stage := NewOnly(known, NewTally(r))
+		for _, e := range []Event{{Finding: f}, {Finding: other}, {Finding: f}, {Finding: f}, {Verdict: &WorkloadVerdict{}}, {End: &End{Known: 1}}} {
+			if err := stage.Handle(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(r.events) != 4 || r.events[0].Finding != other || r.events[1].Finding != f {
+			t.Errorf("%d events passed, want the other finding, the third of a kind, the verdict and the end", len(r.events))
+		}
+		if end := r.end(t); end.Known != 3 || end.Findings[SeverityCritical] != 2 {
+			t.Errorf("end %+v", end)
+		}
+	}
+}
+
+func TestTally(t *testing.T) {
+	excepted := sampleFinding()
+	excepted.Excepted = &Excepted{Reason: "known"}
+	low := sampleFinding()
+	low.Severity = SeverityLow
+	r := &recorder{}
+	tally := NewTally(r)
+	if tally.End() != nil {
+		t.Error("there is an end before the end")
+	}
+	sent := &End{Pods: 9}
+	for _, e := range []Event{
+		{Start: &Start{}}, {Finding: low}, {Finding: low}, {Finding: excepted}, {Progress: &Progress{}},
+		{Verdict: &WorkloadVerdict{Verdict: VerdictExposed}}, {Verdict: &WorkloadVerdict{Verdict: VerdictClosed}},
+		{Failure: &Failure{}}, {End: sent},
+	} {
+		if err := tally.Handle(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := tally.End()
+	if end != r.end(t) || len(r.events) != 9 {
+		t.Error("not all events passed")
+	}
+	if end.Pods != 9 || end.Workloads != 2 || end.Findings[SeverityLow] != 2 || end.Findings[SeverityCritical] != 0 || end.Excepted != 1 ||
+		end.Failures != 1 || !end.Incomplete || end.Verdicts[VerdictExposed] != 1 {
+		t.Errorf("end %+v", end)
+	}
+	if sent.Findings != nil {
+		t.Error("the end that was handed in is changed")
+	}
+	for gate, want := range map[Severity]bool{SeverityCritical: false, SeverityHigh: false, SeverityMedium: false, SeverityLow: true, SeverityNone: false} {
+		if end.Gate(gate) != want {
+			t.Errorf("gate %s is %v", gate, !want)
+		}
+	}
+}
+
+func TestInterruptedIsIncomplete(t *testing.T) {
+	tally := NewTally(&recorder{})
+	if err := tally.Handle(Event{End: &End{Interrupted: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if !tally.End().Incomplete {
+		t.Error("an interrupted run is complete")
+	}
+}
