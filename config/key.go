@@ -34,6 +34,24 @@ func severities() []string { return []string{"critical", "high", "medium", "low"
 func formats() []string    { return []string{"table", "json", "jsonl", "sarif"} }
 func colors() []string     { return []string{"auto", "always", "never"} }
 
+// Words lists the words that the key of this name takes, for completion; nil where
+// it takes others.
+func Words(name string) []string {
+	switch name {
+	case KeyLevel:
+		return levels()
+	case KeyPSSVersion:
+		return []string{"server", "latest"}
+	case KeyFailOn:
+		return severities()
+	case KeyOutput:
+		return formats()
+	case KeyColor:
+		return colors()
+	}
+	return nil
+}
+
 // keyNames lists every key, in the order in which they are shown.
 func keyNames() []string {
 	var names []string

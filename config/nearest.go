@@ -21,6 +21,12 @@ func (h hint) String() string {
 	return ""
 }
 
+// DidYouMean ends a message about a word that is not among the known ones: with the
+// one that was probably meant, or with nothing.
+func DidYouMean(word string, known []string) string {
+	return hint{word: word, known: known}.String()
+}
+
 // nearest returns the known word that word was probably meant to be, or "".
 func nearest(word string, known []string) string {
 	const longest = 64

@@ -76,7 +76,7 @@ func (p *replayer) field(dec *json.Decoder, key string, missing map[string]strin
 		delete(missing, key)
 		return p.section(dec, key, kind)
 	case !p.started:
-		return errors.New("not a saved run: want an object that begins with start")
+		return fmt.Errorf("not a saved run: want the output of -o json or jsonl, which begins with start and not with %q", Clean(key))
 	case sections()[key] != "":
 		return fmt.Errorf("%s: a second time", key)
 	}

@@ -97,7 +97,7 @@ func TestReplayRefuses(t *testing.T) {
 		"UTF-16":                  {"\xff\xfe{\x00\"\x00", "line 1"},
 		"an array":                {"[1]\n", "line 1: not a saved run: want an object"},
 		"a YAML file":             {"apiVersion: v1\nkind: Pod\n", "line 1"},
-		"another JSON file":       {`{"apiVersion":"v1","kind":"Pod"}`, "line 1: not a saved run: want an object that begins with start"},
+		"another JSON file":       {`{"apiVersion":"v1","kind":"Pod"}`, "line 1: not a saved run: want the output of -o json or jsonl, which begins with start and not with \"apiVersion\""},
 		"no start":                {findingLine + endLine, "line 1: no start event"},
 		"two starts":              {startLine + startLine + endLine, "line 2: a second start event"},
 		"two runs":                {startLine + endLine + startLine + endLine, "line 3: something after the end"},

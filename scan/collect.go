@@ -141,13 +141,29 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
 // carry.
 const labelTemplateHash = "pod-template-hash"
 
+// cohorts lists the groups of each cohort, and the cohorts in an order that does not
+// hang on a map's: it decides which of equal findings stays.
+func (c *collector) cohorts() (order []cohort, groups map[cohort][]groupKey) {
+	groups = map[cohort][]groupKey{}
+	for key := range c.groups {
+		groups[key.cohort] = append(groups[key.cohort], key)
+	}
+	order = make([]cohort, 0, len(groups))
+	for co := range groups {
+		order = append(order, co)
+	}
+	slices.SortFunc(order, func(a, b cohort) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.owner.kind, b.owner.kind),
+			cmp.Compare(a.owner.name, b.owner.name), cmp.Compare(a.owner.uid, b.owner.uid),
+			cmp.Compare(a.owner.apiVersion, b.owner.apiVersion), cmp.Compare(a.hash, b.hash), cmp.Compare(a.pod, b.pod))
+	})
+	return order, groups
+}
+
 // rows joins the groups to workloads. In a cohort, the pods that most look alike
 // stand for the workload; any that look otherwise stand for themselves.
 func (c *collector) rows(ctx context.Context) []*rows {
-	cohorts := map[cohort][]groupKey{}
-	for key := range c.groups {
-		cohorts[key.cohort] = append(cohorts[key.cohort], key)
-	}
+	order, cohorts := c.cohorts()
 	byName := map[[2]string]*rows{}
 	join := func(w Workload, claims string, key groupKey) {
 		id := [2]string{w.String(), claims}
@@ -158,16 +174,6 @@ func (c *collector) rows(ctx context.Context) []*rows {
 		}
 		r.add(c.judged[key.digest], c.groups[key].count)
 	}
-	// The order decides which of equal findings stays, so it must not be a map's.
-	order := make([]cohort, 0, len(cohorts))
-	for co := range cohorts {
-		order = append(order, co)
-	}
-	slices.SortFunc(order, func(a, b cohort) int {
-		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.owner.kind, b.owner.kind),
-			cmp.Compare(a.owner.name, b.owner.name), cmp.Compare(a.owner.uid, b.owner.uid),
-			cmp.Compare(a.owner.apiVersion, b.owner.apiVersion), cmp.Compare(a.hash, b.hash), cmp.Compare(a.pod, b.pod))
-	})
 	for _, co := range order {
 		keys := cohorts[co]
 		slices.SortFunc(keys, func(a, b groupKey) int {

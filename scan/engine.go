@@ -76,10 +76,7 @@ func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {
 	d.read(pod)
 	e.judgeControls(d, j)
 	e.judgePaths(d, facts, j)
-	// Judgements are kept for as long as the scan runs: no room to grow in them.
-	if len(d.findings) > 0 {
-		j.Findings = slices.Clone(d.findings)
-	}
+	j.Findings = d.keep()
 	d.forget()
 	e.drafts.Put(d)
 	return j
@@ -107,7 +104,7 @@ func (e *Engine) judgeControls(d *draft, j *Judgement) {
 			d.findings = append(d.findings, c.finding(&needed[k], result.ForbiddenReason))
 		}
 		undoAll(needed)
-		d.repairs = append(d.repairs, needed...)
+		d.repairs = append(d.repairs, needed)
 	}
 	if len(d.repairs) > 0 {
 		e.provePod(d)
@@ -117,8 +114,10 @@ func (e *Engine) judgeControls(d *draft, j *Judgement) {
 // provePod judges the pod with all its repairs at once, and takes back the fixes
 // of every control that then still refuses.
 func (e *Engine) provePod(d *draft) {
-	for i := range d.repairs {
-		d.repairs[i].do()
+	for _, needed := range d.repairs {
+		for i := range needed {
+			needed[i].do()
+		}
 	}
 	for i := range e.controls {
 		c := &e.controls[i]
@@ -131,7 +130,9 @@ func (e *Engine) provePod(d *draft) {
 			}
 		}
 	}
-	undoAll(d.repairs)
+	for _, needed := range slices.Backward(d.repairs) {
+		undoAll(needed)
+	}
 }
 
 // finding makes the finding of a control that r would satisfy; detail is the
@@ -151,8 +152,7 @@ func (c *control) finding(r *repair, detail string) Finding {
 func (r *repair) describe(f *Finding) {
 	f.Field, f.Item, f.Now, f.Related = r.field, r.item, r.now, r.related
 	if !r.unproven {
-		fix := r.fix
-		f.Fix = &fix
+		f.Fix = &r.fix
 	}
 	if r.why != "" {
 		f.Message += ": " + r.why

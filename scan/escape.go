@@ -112,7 +112,7 @@ func (p *escapePath) prove(d *draft, hits []hit) {
 		hits[i].do()
 	}
 	left := p.find(d)
-	for i := len(hits) - 1; i >= 0; i-- {
+	for i := range slices.Backward(hits) {
 		hits[i].undo()
 	}
 	for i := range hits {

@@ -68,7 +68,7 @@ func (row hostPathRow) find(d *draft) []hit {
 		h := hit{repair: m.repair(), message: m.means(), severity: cmp.Or(n.severity, row.Severity), nonRoot: n.nonRoot}
 		h.related = append(h.related, n.related...)
 		if n.why != "" {
-			h.message += ": " + n.why
+			h.message += "; " + n.why
 		}
 		if m.container == nil {
 			h.shut, h.by = notMounted(), "not mounted"
@@ -108,9 +108,13 @@ func writable(list []place) func(*hostMount) (note, bool) {
 	return func(m *hostMount) (note, bool) { return note{}, !m.readOnly && m.touches(list) }
 }
 
+// specialHostPaths are the rows of paths with a meaning of their own.
 func specialHostPaths() []hostPathRow {
-	sockets, kubelet, manifests := runtimeSockets(), kubeletDirs(), staticPodDirs()
-	etcd, secrets, system := etcdDirs(), hostSecrets(), systemDirs()
+	return slices.Concat(kernelHostPaths(), serviceHostPaths(), fileHostPaths())
+}
+
+// kernelHostPaths are the root and what the kernel shows as files.
+func kernelHostPaths() []hostPathRow {
 	return []hostPathRow{
 		{
 			Rule: Rule{
@@ -176,6 +180,13 @@ func specialHostPaths() []hostPathRow {
 				nonRoot:       fileOwner(SeverityLow),
 			},
 		},
+	}
+}
+
+// serviceHostPaths are those of the kubelet and the runtime.
+func serviceHostPaths() []hostPathRow {
+	sockets, kubelet, manifests := runtimeSockets(), kubeletDirs(), staticPodDirs()
+	return []hostPathRow{
 		{
 			Rule: Rule{
 				ID: "escape-host-var-log", Title: "The host's /var/log, writable", Severity: SeverityHigh,
@@ -225,6 +236,14 @@ func specialHostPaths() []hostPathRow {
 			},
 			match: writable(manifests), lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
+	}
+}
+
+// fileHostPaths are folders by what lies in them.
+func fileHostPaths() []hostPathRow {
+	kubelet, manifests := kubeletDirs(), staticPodDirs()
+	etcd, secrets, system := etcdDirs(), hostSecrets(), systemDirs()
+	return []hostPathRow{
 		{
 			Rule: Rule{
 				ID: "escape-etcd-dir", Title: "etcd's data or keys", Severity: SeverityCritical,
@@ -246,13 +265,15 @@ func specialHostPaths() []hostPathRow {
 		{
 			Rule: Rule{
 				ID: "escape-host-system", Title: "System folder of the host, writable", Severity: SeverityCritical,
-				Description: "A folder is mounted writable from which the node runs programs or reads its configuration.",
+				Description: "A folder is mounted writable from which the node runs programs or reads its configuration. What the rules about the kubelet, static pods and etcd name is left to them.",
 				Attack:      "Writes a cron job, unit file, CNI plugin, shared library or a key for root: code as root on the node within minutes.",
 				Remediation: "Mount it read-only, or mount the one file below it that is needed.",
 				Steps:       []Step{{StepFile, "a file that the node runs or reads"}},
 				MITRE:       []string{"T1543", "T1053.003"}, KubeHound: "EXPLOIT_HOST_WRITE",
 			},
-			match:     func(m *hostMount) (note, bool) { return note{}, !m.readOnly && isSystem(m, system) },
+			match: func(m *hostMount) (note, bool) {
+				return note{}, !m.readOnly && isSystem(m, system) && !m.insideAny(manifests) && !m.insideAny(etcd)
+			},
 			lowerings: lowerings{nonRoot: fileOwner(SeverityMedium)},
 		},
 		{

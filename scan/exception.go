@@ -135,7 +135,11 @@ func (s *except) report(end *End) error {
 		switch {
 		case x.expired(s.now):
 			f.Rule, f.Severity = ruleExceptionExpired, SeverityMedium
-			f.Message = fmt.Sprintf("the exception expired on %s and covers nothing any more; it matches %d findings", x.Expires.Format(time.DateOnly), s.used[i])
+			matches := fmt.Sprintf("%d findings", s.used[i])
+			if s.used[i] == 1 {
+				matches = "1 finding"
+			}
+			f.Message = fmt.Sprintf("the exception expired on %s and covers nothing any more; it matches %s", x.Expires.Format(time.DateOnly), matches)
 		case s.used[i] == 0 && !end.Incomplete:
 			f.Rule, f.Severity = ruleExceptionUnused, SeverityLow
 			f.Message = "the exception matched nothing"

@@ -107,7 +107,7 @@ func TestExceptionCoversUntilItsLastDay(t *testing.T) {
 	}
 	f = r.events[1].Finding
 	if f == nil || f.Rule != ruleExceptionExpired || f.Category != CategoryException || f.Location.File != "c.yaml" || f.Location.Line != 7 ||
-		!strings.Contains(f.Message, "2026-11-22") || !strings.Contains(f.Message, "1 findings") || f.Title == "" {
+		!strings.Contains(f.Message, "2026-11-22") || !strings.Contains(f.Message, "1 finding") || strings.Contains(f.Message, "1 findings") || f.Title == "" {
 		t.Errorf("the expired exception is reported as %+v", f)
 	}
 	if end := r.end(t); end.Excepted != 0 || !end.Gate(SeverityCritical) || end.Findings[SeverityMedium] != 1 {

@@ -187,6 +187,16 @@ func (m *hostMount) repair() repair {
 	return r
 }
 
+// mountsBelow reports whether nodes have other file systems mounted below the path.
+func (m *hostMount) mountsBelow() bool {
+	switch m.path {
+	case "/", "/run", "/var", "/var/lib", "/proc", "/sys", "/sys/fs", "/sys/kernel", "/dev":
+		return true
+	}
+	return m.insideAny([]place{{path: "/var/lib/kubelet"}, {path: "/run/containerd"}, {path: "/var/lib/docker"}, {path: "/var/lib/containers"}}) &&
+		!isRuntimeSocket(m)
+}
+
 // means describes the mount for a finding's message.
 func (m *hostMount) means() string {
 	what := "the host's " + m.path
@@ -196,7 +206,7 @@ func (m *hostMount) means() string {
 	switch {
 	case m.container == nil:
 		return "names " + what + ", which no container mounts"
-	case m.shallow:
+	case m.shallow && m.mountsBelow():
 		return "mounts " + what + " at " + m.at + " read-only, without recursiveReadOnly: what is mounted below it on the host stays writable"
 	case m.readOnly:
 		return "mounts " + what + " at " + m.at + " read-only"

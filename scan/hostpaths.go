@@ -109,12 +109,9 @@ func systemDirs() []place {
 
 // isSystem reports whether the node runs or reads as root what lies in the mount.
 func isSystem(m *hostMount, dirs []place) bool {
-	if m.windows {
-		for _, dir := range []string{"/windows", "/program files", "/program files (x86)", "/programdata", "/users", "/k", "/etc"} {
-			if m.inside(dir) {
-				return true
-			}
-		}
+	windows := []string{"/windows", "/program files", "/program files (x86)", "/programdata", "/users", "/k", "/etc"}
+	if m.windows && slices.ContainsFunc(windows, m.inside) {
+		return true
 	}
 	if harmless(m) || m.inside("/usr/share/zoneinfo") {
 		return false
@@ -161,12 +158,7 @@ func (m *hostMount) isDevice() bool {
 	if !m.inside("/dev") {
 		return false
 	}
-	for _, dir := range []string{"/dev/shm", "/dev/hugepages", "/dev/mqueue", "/dev/log"} {
-		if m.inside(dir) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc([]string{"/dev/shm", "/dev/hugepages", "/dev/mqueue", "/dev/log"}, m.inside)
 }
 
 // deviceSeverity is medium for what holds the node's disks and memory, and low for

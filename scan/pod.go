@@ -146,9 +146,9 @@ type draft struct {
 	lists      draftLists
 	// pod is the original.
 	pod Pod
-	// findings and repairs collect what is found.
+	// findings and repairs collect what is found, the repairs control by control.
 	findings []Finding
-	repairs  []repair
+	repairs  [][]repair
 }
 
 // read makes an empty draft one of the pod: a copy of what repairs may change. What
@@ -193,6 +193,23 @@ type draftLists struct {
 	volumes          []corev1.Volume
 	init, containers []corev1.Container
 	ephemeral        []corev1.EphemeralContainer
+}
+
+// keep copies the findings for the judgement, which lives as long as the scan: no
+// room to grow, and fixes apart from the repairs that they are of.
+func (d *draft) keep() []Finding {
+	if len(d.findings) == 0 {
+		return nil
+	}
+	kept := slices.Clone(d.findings)
+	fixes := make([]Fix, len(kept))
+	for i := range kept {
+		if kept[i].Fix != nil {
+			fixes[i] = *kept[i].Fix
+			kept[i].Fix = &fixes[i]
+		}
+	}
+	return kept
 }
 
 // forget empties the draft and keeps the room of its lists.

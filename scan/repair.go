@@ -2,6 +2,7 @@ package scan
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -67,7 +68,7 @@ func toBlame(candidates []repair, passes func() bool) []repair {
 }
 
 func undoAll(repairs []repair) {
-	for i := len(repairs) - 1; i >= 0; i-- {
+	for i := range slices.Backward(repairs) {
 		repairs[i].undo()
 	}
 }

@@ -1,13 +1,12 @@
 package scan
 
+import "maps"
+
 // NewOnly is the stage that leaves out what a baseline already had: findings
 // whose fingerprint is in known. Each fingerprint takes out as many findings as it
 // was counted, so a second one of a kind still shows.
 func NewOnly(known map[string]int, next Handler) Handler {
-	left := make(map[string]int, len(known))
-	for k, n := range known {
-		left[k] = n
-	}
+	left := maps.Clone(known)
 	dropped := 0
 	return HandlerFunc(func(e Event) error {
 		switch {

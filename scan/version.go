@@ -19,7 +19,7 @@ func ResolvePSS(asked, server string) (version psa.Version, notes []string, err 
 	switch asked {
 	case PSSServer, "":
 		if server == "" {
-			return psa.LatestVersion(), []string{fmt.Sprintf("there is no API server to take the version of the Pod Security Standards from: latest (%s) is used", newest)}, nil
+			return psa.LatestVersion(), []string{fmt.Sprintf("the version of the API server is not known: the newest Pod Security Standards (%s) are used; set --pss-version for others", newest)}, nil
 		}
 		minor := regexp.MustCompile(`^v?1\.(\d+)`).FindStringSubmatch(server)
 		if minor == nil {

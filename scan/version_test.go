@@ -12,7 +12,7 @@ func TestResolvePSS(t *testing.T) {
 		{"", "v1.33.4-eks-1a2b3c", "v1.33", ""},
 		{"server", "1.33+", "v1.33", ""},
 		{"server", "v1.33.4+k3s1", "v1.33", ""},
-		{"server", "", "latest", "no API server"},
+		{"server", "", "latest", "set --pss-version"},
 		{"server", "v1.99.0", "v1.99", newest},
 		{"latest", "v1.30.0", "latest", ""},
 		{"v1.25", "v1.33.0", "v1.25", ""},

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 // deps are what a run takes from its surroundings.
 type deps struct {
+	// program is the name that the program was called by.
+	program       string
 	environ       []string
 	workDir       string
 	userConfigDir string
@@ -26,6 +29,7 @@ type deps struct {
 func systemDeps() deps {
 	userConfigDir, _ := os.UserConfigDir() // Without a home there is no such directory.
 	return deps{
+		program:       filepath.Base(os.Args[0]),
 		environ:       os.Environ(),
 		userConfigDir: userConfigDir,
 		now:           time.Now,

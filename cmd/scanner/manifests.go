@@ -92,11 +92,11 @@ func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Con
 		err = h.Handle(scan.Event{Failure: &scan.Failure{
 			Subject: "scan", Reason: scan.FailureInterrupted, Message: "the scan was interrupted", Affects: "the rest of the documents",
 		}})
-	case err == nil && end.Documents == 0:
+	case err == nil && end.Documents == 0 && !end.Incomplete:
 		end.Incomplete = true
 		err = h.Handle(scan.Event{Failure: &scan.Failure{
 			Subject: strings.Join(in.Paths, ","), Reason: scan.FailureNotFound, Affects: "everything: nothing was judged",
-			Message: fmt.Sprintf("no pod and no pod template was found (%d other documents)", end.Skipped),
+			Message: fmt.Sprintf("no pod and no pod template was found (%s)", counted(end.Skipped, "other document")),
 		}})
 	}
 	if err != nil {

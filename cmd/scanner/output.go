@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/report"
@@ -104,19 +106,35 @@ func openOutput(path string) (*outputFile, error) {
 	switch {
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("%s is a directory", path)
-	case err == nil && !info.Mode().IsRegular():
-		// A pipe or a device cannot be replaced.
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	case err == nil && (!info.Mode().IsRegular() || isOpenFile(path)):
+		// What others hold open cannot be replaced, and what they wrote stays.
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			return nil, err
 		}
 		return &outputFile{Writer: bufio.NewWriter(f), file: f}, nil
 	}
+	// A link stays one: what it leads to is replaced.
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return nil, err
+		// The error names a file that the user never heard of.
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &outputFile{Writer: bufio.NewWriter(f), file: f, path: path}, nil
+}
+
+// isOpenFile reports whether a path stands for a file that is open already, as
+// /dev/stdout does, which may be a regular file at the other end.
+func isOpenFile(path string) bool {
+	path = filepath.Clean(path)
+	return strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/")
 }
 
 func (f *outputFile) commit() error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -39,7 +40,7 @@ func (a *app) rulesCommand() *cobra.Command {
 			for _, id := range ids {
 				i := slices.IndexFunc(scan.Rules(), func(r scan.Rule) bool { return strings.EqualFold(r.ID, id) })
 				if i < 0 {
-					return fmt.Errorf("rule %q does not exist: %q lists them", report.Clean(id), "escape-scanner rules")
+					return fmt.Errorf("rule %q does not exist%s\n%q lists them all", id, config.DidYouMean(id, ruleIDs()), "escape-scanner rules")
 				}
 				found = append(found, scan.Rules()[i])
 			}

@@ -75,7 +75,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // complain writes a message to stderr, harmless to a terminal.
 func (a *app) complain(kind, msg string) {
 	for line := range strings.Lines(msg) {
-		fmt.Fprintf(a.stderr, "escape-scanner: %s: %s\n", kind, report.Clean(strings.TrimRight(line, "\r\n")))
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintf(a.stderr, "escape-scanner: %s: %s\n", kind, report.Clean(line))
+		}
 	}
 }
 
@@ -90,9 +92,17 @@ control with the field to change, and by a table of escape paths beyond them.
 Exit codes: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 usage or configuration, or no cluster, 3 something could not be read and
 --allow-incomplete was not given, 130 interrupted.`,
+		Example: `  escape-scanner scan --demo             the demo cluster, to see what comes out
+  escape-scanner scan -f deploy/         manifests
+  escape-scanner scan                    the cluster of the current context
+  escape-scanner rules explain ID        what a rule means`,
+		Version:       a.version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	if strings.HasPrefix(a.program, "kubectl-") {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl escape-scanner"}
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
 	root.AddCommand(a.scanCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
@@ -104,8 +114,12 @@ usage or configuration, or no cluster, 3 something could not be read and
 
 // load reads the configuration in force for a command with these flags.
 func (a *app) load(flags *pflag.FlagSet) (*config.Config, config.Origins, error) {
+	file := a.configFile
+	if file != "" {
+		file = a.path(file)
+	}
 	cfg, origins, err := config.Load(config.Options{
-		File: a.configFile, Flags: flags, Environ: a.environ, WorkDir: a.workDir, UserConfigDir: a.userConfigDir,
+		File: file, Flags: flags, Environ: a.environ, WorkDir: a.workDir, UserConfigDir: a.userConfigDir,
 	})
 	if err != nil {
 		return nil, origins, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -44,8 +45,14 @@ cluster (--demo), or render an earlier run's events again (--from).`,
   escape-scanner scan -n payments --level restricted
   escape-scanner scan -f deploy/ -o table -o sarif=escape-scanner.sarif
   helm template ./chart | escape-scanner scan -f -
-  escape-scanner scan -o jsonl=events.jsonl && escape-scanner scan --from events.jsonl -o json`,
-		Args: cobra.NoArgs,
+  escape-scanner scan -o table -o jsonl=run.jsonl
+  escape-scanner scan --from run.jsonl -o json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("argument %q: flags say what is audited; for files it is -f %s", args[0], args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := a.load(cmd.Flags())
 			if err != nil {
@@ -57,20 +64,15 @@ cluster (--demo), or render an earlier run's events again (--from).`,
 			return a.scan(cmd.Context(), f, cfg)
 		},
 	}
-	flags := cmd.Flags()
-	config.AddFlags(flags)
-	flags.StringSliceVarP(&f.files, "filename", "f", nil, "audit manifests instead of a cluster: a file, a directory, or - for standard input; may be repeated")
-	flags.StringVarP(&f.selector, "selector", "l", "", "label selector that pods must match (cluster only)")
-	flags.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "audit all namespaces, which is the default without -n")
-	flags.BoolVar(&f.demo, "demo", false, "audit the demo cluster that is part of the program")
-	flags.StringVar(&f.from, "from", "", "render the events of an earlier run (-o jsonl or json) again, - for standard input")
-	flags.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan needs and has, and read nothing else")
-	f.kube.AddFlags(flags)
+	f.addFlags(cmd, a)
 	return cmd
 }
 
 // validate refuses what cannot be meant together.
 func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
+	if err := f.validateEmpty(cmd); err != nil {
+		return err
+	}
 	var sources []string
 	for _, s := range []struct {
 		name string
@@ -84,11 +86,16 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 		return fmt.Errorf("%s: use one of them", strings.Join(sources, " and "))
 	}
 	offline := len(f.files) > 0 || f.from != ""
+	var clusterOnly []string
+	if offline || f.demo {
+		clusterOnly = []string{"context", "cluster", "server"}
+	}
 	if offline {
-		for _, name := range []string{"selector", "all-namespaces", "namespace", "context", "cluster", "server"} {
-			if cmd.Flags().Changed(name) {
-				return fmt.Errorf("--%s: speaks of a cluster, and %s reads none", name, sources[0])
-			}
+		clusterOnly = append(clusterOnly, "selector", "all-namespaces", "namespace")
+	}
+	for _, name := range clusterOnly {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s: speaks of a cluster, and %s reads none", name, sources[0])
 		}
 	}
 	if offline && cmd.Flags().Changed(config.KeyManifests) {
@@ -107,8 +114,23 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if f.allNamespaces && *f.kube.Namespace != "" {
 		return errors.New("-A and -n: use one of them")
 	}
-	if slices.ContainsFunc(cfg.Outputs(), func(o config.Output) bool { return o.File != "" }) && f.preflight {
-		return errors.New("--preflight: prints to standard output only")
+	if out := cfg.Outputs(); f.preflight && (len(out) > 1 || out[0].File != "" || out[0].Format != "table" && out[0].Format != "json") {
+		return errors.New("--preflight: prints a table or json to standard output only")
+	}
+	return nil
+}
+
+// validateEmpty refuses flags that were given without a value, as a variable of
+// the shell that is not set gives them: without them the run would be another one.
+func (f *scanFlags) validateEmpty(cmd *cobra.Command) error {
+	changed := cmd.Flags().Changed
+	switch {
+	case changed("filename") && (len(f.files) == 0 || slices.Contains(f.files, "")):
+		return errors.New("-f: want a file, a directory or -, have nothing")
+	case changed("from") && f.from == "":
+		return errors.New("--from: want a file or -, have nothing")
+	case changed("namespace") && len(f.namespaces()) == 0:
+		return errors.New("-n: want the name of a namespace, have nothing")
 	}
 	return nil
 }
@@ -159,20 +181,7 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 		return fmt.Errorf("output: %w", err)
 	}
 	outs.files = nil
-	return verdict(tally.End(), cfg)
-}
-
-// verdict turns the end of a run into the exit code.
-func verdict(end *scan.End, cfg *config.Config) error {
-	switch {
-	case end.Interrupted:
-		return &exitError{code: exitInterrupted}
-	case end.Incomplete && !cfg.AllowIncomplete:
-		return &exitError{code: exitIncomplete}
-	case end.Gate(scan.Severity(cfg.FailOn)):
-		return &exitError{code: exitFindings}
-	}
-	return nil
+	return a.conclude(tally.End(), cfg)
 }
 
 // feed sends the events of the source that the flags name.
@@ -266,8 +275,16 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h)
+	err = a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h)
+	var netErr net.Error
+	if errors.As(err, &netErr) {
+		return fmt.Errorf("cluster %s: %w%s", name, err, withoutCluster)
+	}
+	return err
 }
+
+// withoutCluster ends the message that there is no cluster to audit.
+const withoutCluster = " (without a cluster, try --demo, or -f for manifests)"
 
 // scanSource scans a cluster, with the documents of --manifests beside it.
 func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, cfg *config.Config, h scan.Handler) error {
@@ -286,7 +303,7 @@ func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.Cl
 func connect(f *scanFlags, cfg *config.Config) (cluster *kube.Cluster, name string, err error) {
 	rest, err := f.kube.ToRESTConfig()
 	if err != nil {
-		return nil, "", fmt.Errorf("cluster: %w (without a cluster, try --demo or -f)", err)
+		return nil, "", fmt.Errorf("cluster: %w%s", err, withoutCluster)
 	}
 	cluster, err = kube.NewCluster(rest, kube.Options{PageSize: int64(cfg.PageSize), Selector: f.selector})
 	if err != nil {

@@ -55,7 +55,7 @@ func decodeAll(text string) ([]any, error) {
 }
 
 // jsonPath takes a value out of another by keys and indexes with dots between
-// them. "#" is the length of a list; "*" all elements of a list that have what
+// them. "len" is the length of a list; "*" all elements of a list that have what
 // follows, their values parted by blanks. Strings come without quotes, what is
 // not there as "absent".
 func jsonPath(v any, path string) (string, error) {
@@ -77,7 +77,7 @@ func jsonPath(v any, path string) (string, error) {
 		}
 		return next(child)
 	case []any:
-		if step == "#" {
+		if step == "len" {
 			return strconv.Itoa(len(v)), nil
 		}
 		if step == "*" {

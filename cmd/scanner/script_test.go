@@ -60,14 +60,14 @@ func testDeps(dir string) deps {
 }
 
 func scannerCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
+	if neg || len(args) == 0 {
 		ts.Fatalf("usage: scanner CODE [NAME=VALUE…] [@WIDTH] ARGS… [<FILE]")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	args = args[1:]
 	d := testDeps(ts.MkAbs("."))
-	d.userConfigDir = ts.MkAbs("home")
+	d.userConfigDir = filepath.Join(ts.Getenv("WORK"), "home")
 	stdin := ""
 	for len(args) > 0 {
 		name, _, isVariable := strings.Cut(args[0], "=")

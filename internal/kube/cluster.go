@@ -76,7 +76,7 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 func (c *Cluster) ServerVersion(ctx context.Context) (string, error) {
 	// The discovery client's own method takes no context.
 	var raw []byte
-	err := c.retry.do(ctx, func() (err error) {
+	err := c.retry.firstContact().do(ctx, func() (err error) {
 		raw, err = c.client.Discovery().RESTClient().Get().AbsPath("/version").SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
 		return err
 	})

@@ -16,12 +16,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// retryPolicy says how often one request is tried, and with what pauses.
-type retryPolicy struct{ backoff wait.Backoff }
+// retryPolicy says how often one request is tried, with what pauses, and after
+// which errors.
+type retryPolicy struct {
+	backoff wait.Backoff
+	again   func(error) bool
+}
 
 func defaultRetry() retryPolicy {
-	return retryPolicy{wait.Backoff{Duration: 200 * time.Millisecond, Factor: 3, Jitter: 0.2, Steps: 4}}
+	return retryPolicy{wait.Backoff{Duration: 200 * time.Millisecond, Factor: 3, Jitter: 0.2, Steps: 4}, transient}
 }
+
+// firstContact is the policy for a server that has not answered yet: a wrong address
+// is told at once.
+func (p retryPolicy) firstContact() retryPolicy { return retryPolicy{p.backoff, busy} }
 
 // do calls f until it succeeds, fails for good, or was tried often enough. A
 // request that took its whole time is not tried again: the next would too.
@@ -29,7 +37,7 @@ func (p retryPolicy) do(ctx context.Context, f func() error) error {
 	backoff := p.backoff
 	for {
 		err := f()
-		if err == nil || ctx.Err() != nil || !transient(err) || backoff.Steps <= 1 {
+		if err == nil || ctx.Err() != nil || !p.again(err) || backoff.Steps <= 1 {
 			return err
 		}
 		timer := time.NewTimer(backoff.Step())
@@ -43,21 +51,27 @@ func (p retryPolicy) do(ctx context.Context, f func() error) error {
 }
 
 // transient reports whether the same request may go through later.
-func transient(err error) bool {
-	var netErr net.Error
-	isNetErr := errors.As(err, &netErr)
-	switch {
-	case isNetErr && netErr.Timeout():
+func transient(err error) bool { return busy(err) || broken(err) }
+
+// busy reports whether the server asks to be asked again.
+func busy(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err)
+}
+
+// broken reports whether the connection broke, or could not be made.
+func broken(err error) bool {
+	if utilnet.IsTimeout(err) {
 		return false
-	case isNetErr, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		utilnet.IsConnectionReset(err), utilnet.IsConnectionRefused(err),
-		utilnet.IsProbableEOF(err), utilnet.IsHTTP2ConnectionLost(err):
-		return true
-	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err), apierrors.IsServerTimeout(err):
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || utilnet.IsProbableEOF(err) ||
+		utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsHTTP2ConnectionLost(err) {
 		return true
 	}
-	// An answer that broke off has no type of its own in client-go.
-	return strings.Contains(err.Error(), "when reading response body")
+	// An answer that broke off has no type of its own in client-go. A url.Error is no
+	// sign: a wrong certificate is one too.
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "read" || op.Op == "write") ||
+		strings.Contains(err.Error(), "when reading response body")
 }
 
 // maxExpired is how often in a row a list may expire before it brings anything

@@ -2,11 +2,14 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,6 +234,10 @@ func TestPagesTryAgainWhatMayGoThrough(t *testing.T) {
 		{"cut body", fmt.Errorf("body: %w", io.ErrUnexpectedEOF), true},
 		{"cut HTTP/2", errors.New("http2: client connection lost"), true},
 		{"cut HTTP/2 stream", errors.New("stream error when reading response body, may be caused by closed connection. Please retry. Original error: stream error: stream ID 5; INTERNAL_ERROR; received from peer"), true},
+		{"unreachable", &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, true},
+		{"wrong certificate", &url.Error{Op: "Get", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}, false},
+		{"no TLS", &url.Error{Op: "Get", Err: errors.New("http: server gave HTTP response to HTTPS client")}, false},
+		{"refused by TLS", &url.Error{Op: "Get", Err: &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}}, false},
 		{"403", apierrors.NewForbidden(pods, "", errors.New("no")), false},
 		{"401", apierrors.NewUnauthorized("no"), false},
 		{"404", apierrors.NewNotFound(pods, ""), false},
@@ -272,6 +279,26 @@ func TestPagesTryAgainWhatMayGoThrough(t *testing.T) {
 					t.Errorf("always: %d requests in %v, want %d", len(s.requests), time.Since(began), want)
 				}
 			})
+		})
+	}
+}
+
+// Who mistyped an address should not wait to hear it.
+func TestFirstContactTriesAgainOnlyWhoAnswered(t *testing.T) {
+	for err, want := range map[error]int{
+		apierrors.NewServiceUnavailable("starting"):         4,
+		&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}: 1,
+		io.ErrUnexpectedEOF:                                 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			got := defaultRetry().firstContact().do(t.Context(), func() error {
+				tries++
+				return err
+			})
+			if tries != want || got != err { //nolint:errorlint // The very error.
+				t.Errorf("%v: %d tries, want %d; ended with %v", err, tries, want, got)
+			}
 		})
 	}
 }

@@ -69,7 +69,7 @@ func (c *Cluster) Preflight(ctx context.Context, namespaces []string) ([]Permiss
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: p.Verb, Group: p.Group, Resource: p.Resource, Namespace: p.Namespace},
 		}}
 		var answer *authorizationv1.SelfSubjectAccessReview
-		err := c.retry.do(ctx, func() (err error) {
+		err := c.retry.firstContact().do(ctx, func() (err error) {
 			answer, err = c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 			return err
 		})

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// conclude turns the end of a run into the exit code, and says on stderr why it is
+// not 0: the output may be a file, or a stream that nobody reads.
+func (a *app) conclude(end *scan.End, cfg *config.Config) error {
+	gate := scan.Severity(cfg.FailOn)
+	worse := 0
+	for severity, n := range end.Findings {
+		if severity.AtLeast(gate) {
+			worse += n
+		}
+	}
+	incomplete := ""
+	if end.Incomplete {
+		incomplete = "something could not be read"
+		if end.Failures > 0 {
+			incomplete = counted(end.Failures, "thing") + " could not be read"
+		}
+		incomplete += ", so what the result does not list is not proven absent"
+	}
+	switch {
+	case end.Interrupted:
+		a.complain("interrupted", "the scan was stopped before its end: the result is not whole")
+		return &exitError{code: exitInterrupted}
+	case end.Incomplete && !cfg.AllowIncomplete:
+		a.complain("incomplete", fmt.Sprintf("%s (exit code %d; --allow-incomplete accepts it)", incomplete, exitIncomplete))
+		return &exitError{code: exitIncomplete}
+	case end.Incomplete:
+		a.complain("incomplete", incomplete+" (accepted by --allow-incomplete)")
+	case end.Workloads == 0:
+		a.complain("warning", "no workload was found: nothing was judged")
+	}
+	if worse > 0 {
+		a.complain("failed", fmt.Sprintf("%s of severity %s (exit code %d; --fail-on sets the severity)", counted(worse, "finding"), atLeast(gate), exitFindings))
+		return &exitError{code: exitFindings}
+	}
+	return nil
+}
+
+func atLeast(gate scan.Severity) string {
+	if gate == scan.SeverityCritical {
+		return string(gate)
+	}
+	return string(gate) + " or above"
+}
+
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

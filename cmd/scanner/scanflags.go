@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/escape-scanner/escape-scanner/config"
+)
+
+// addFlags registers the flags of scan, and a help text that shows first what
+// people need first.
+func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
+	what := newFlagSet()
+	what.StringSliceVarP(&f.files, "filename", "f", nil, "audit manifests: a `PATH` of a file or directory, or - for standard input; may be repeated")
+	what.BoolVar(&f.demo, "demo", false, "audit the demo cluster that is part of the program")
+	what.StringVar(&f.from, "from", "", "render an earlier run again: a `FILE` of -o jsonl or json, or - for standard input")
+	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
+
+	cluster := newFlagSet()
+	f.kube.AddFlags(cluster)
+	cluster.VisitAll(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "namespace":
+			// It goes with the choice of what is audited.
+			flag.Usage = "audit these `NAMESPACES` only, several separated by commas"
+			what.AddFlag(flag)
+		case "cache-dir":
+			// Nothing is cached, and its default shows the user's home.
+			flag.Hidden = true
+		}
+	})
+	what.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "audit all namespaces, which is the default")
+	what.StringVarP(&f.selector, "selector", "l", "", "audit only the pods that match this label `SELECTOR`")
+
+	how := newFlagSet()
+	config.AddFlags(how)
+	groups := []flagGroup{{"What is audited", what}, {"How it is judged and written", how}, {"Which cluster, as with kubectl", cluster}}
+	for _, g := range groups {
+		cmd.Flags().AddFlagSet(g.flags)
+	}
+	how.VisitAll(func(flag *pflag.Flag) {
+		words := config.Words(flag.Name)
+		if len(words) == 0 {
+			return
+		}
+		// It fails only for a flag that is not there.
+		_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	})
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		return writeUsage(cmd.OutOrStderr(), cmd, groups, a.width(a.stdout))
+	})
+}
+
+func newFlagSet() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.SortFlags = false
+	return fs
+}
+
+// flagGroup are flags under a heading.
+type flagGroup struct {
+	heading string
+	flags   *pflag.FlagSet
+}
+
+// writeUsage writes how a command is called, with its flags in groups.
+func writeUsage(w io.Writer, cmd *cobra.Command, groups []flagGroup, width int) error {
+	if width > 0 {
+		// pflag lets a line run over by this much rather than break off a short end.
+		width = max(width-5, 1)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n\nExamples:\n%s\n", cmd.UseLine(), cmd.Example)
+	seen := map[string]bool{}
+	for _, g := range append(groups, flagGroup{"Other flags", cmd.Flags()}) {
+		flags := newFlagSet()
+		g.flags.VisitAll(func(flag *pflag.Flag) {
+			if !seen[flag.Name] {
+				seen[flag.Name] = true
+				flags.AddFlag(flag)
+			}
+		})
+		if flags.HasAvailableFlags() {
+			fmt.Fprintf(&b, "\n%s:\n%s", g.heading, flags.FlagUsagesWrapped(width))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
