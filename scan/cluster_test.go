@@ -63,6 +63,8 @@ func (m *memory) RuntimeClasses(context.Context) (map[string]string, error) {
 	return m.runtimeClasses, m.runtimeErr
 }
 
+func (m *memory) HostVolumes(context.Context) (map[Claim]string, error) { return nil, nil }
+
 func (m *memory) Pods(ctx context.Context, namespace string, visit func(PodPage) error) error {
 	var mine []corev1.Pod
 	for _, pod := range m.pods {

@@ -16,7 +16,7 @@ import (
 // with distinct specs and workloads, not with pods.
 type collector struct {
 	engine *Engine
-	facts  func(context.Context) Facts
+	facts  *factSource
 	owners *ownerIndex
 
 	judged map[Digest]*Judgement
@@ -49,7 +49,7 @@ type group struct {
 	oldest time.Time
 }
 
-func newCollector(engine *Engine, owners *ownerIndex, facts func(context.Context) Facts) *collector {
+func newCollector(engine *Engine, owners *ownerIndex, facts *factSource) *collector {
 	return &collector{
 		engine: engine, facts: facts, owners: owners,
 		judged: map[Digest]*Judgement{}, groups: map[groupKey]*group{},
@@ -61,25 +61,22 @@ func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
 	trimmed := make([]Pod, len(pods))
 	digests := make([]Digest, len(pods))
 	parallel(len(pods), func(i int) {
-		trimmed[i] = Trim(Pod{Meta: &pods[i].ObjectMeta, Spec: &pods[i].Spec})
+		trimmed[i] = Trim(c.facts.pod(&pods[i]))
 		digests[i] = DigestOf(trimmed[i])
 	})
 	// What is new is judged once, whichever pod of the page shows it first.
 	var fresh []int
-	sandboxed := false
 	for i, d := range digests {
 		if _, known := c.judged[d]; !known {
 			c.judged[d] = nil
 			fresh = append(fresh, i)
-			sandboxed = sandboxed || trimmed[i].Spec.RuntimeClassName != nil
 		}
 	}
-	var facts Facts
-	if sandboxed {
-		facts = c.facts(ctx)
-	}
 	judgements := make([]*Judgement, len(fresh))
-	parallel(len(fresh), func(k int) { judgements[k] = c.engine.Judge(trimmed[fresh[k]], facts) })
+	parallel(len(fresh), func(k int) {
+		pod := trimmed[fresh[k]]
+		judgements[k] = c.engine.Judge(pod, c.facts.facts(pod))
+	})
 	for k, i := range fresh {
 		c.judged[digests[i]] = judgements[k]
 	}

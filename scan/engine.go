@@ -26,6 +26,9 @@ type Facts struct {
 	// on the node. RuntimeHandlersKnown is false where they could not be read.
 	RuntimeHandlers      map[string]string
 	RuntimeHandlersKnown bool
+	// ClaimsUnknown is true where it could not be read which persistent volumes are
+	// paths of the host.
+	ClaimsUnknown bool
 }
 
 // Judgement is what the rules say of one pod. The findings have no workload yet.
@@ -38,6 +41,9 @@ type Judgement struct {
 	// Paths are the IDs of the open escape paths, Severity the worst of them.
 	Paths    []string
 	Severity Severity
+	// Unsure says what could not be read and would decide whether a path is open;
+	// empty when nothing is missing.
+	Unsure string
 }
 
 // NewEngine prepares the controls of a level (baseline or restricted) at a version

@@ -56,6 +56,7 @@ func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
 	// out of all of them.
 	var open []string
 	box := facts.sandbox(d)
+	inSandbox := true
 	for i := range e.paths {
 		p := &e.paths[i]
 		if p.Aggravates && len(open) == 0 {
@@ -75,9 +76,25 @@ func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
 			if f.Open {
 				open = append(open, f.Container)
 				j.open(f)
+				inSandbox = inSandbox && p.sandbox != nil && p.sandbox.closes
 			}
 		}
 	}
+	j.Unsure = facts.missing(d, len(j.Paths) > 0, inSandbox)
+}
+
+// missing says what could not be read that would decide about the pod. exposed
+// tells whether paths are open as far as is known, inSandbox whether a sandbox
+// would close them all.
+func (facts Facts) missing(d *draft, exposed, inSandbox bool) string {
+	class := d.spec.RuntimeClassName
+	switch {
+	case exposed && inSandbox && !facts.RuntimeHandlersKnown && class != nil && *class != "":
+		return "whether the runtime class " + *class + " is a sandbox, which would close what is open, is not known"
+	case !exposed && facts.ClaimsUnknown && hasClaims(&d.spec):
+		return "whether its persistent volume claims lead to a path of the host could not be read"
+	}
+	return ""
 }
 
 func (j *Judgement) open(f *Finding) {

@@ -312,7 +312,9 @@ func otherHostPath(special []hostPathRow) hostPathRow {
 			KubeHound:   "EXPLOIT_HOST_WRITE",
 		},
 		match: func(m *hostMount) (note, bool) {
-			if m.readOnly || slices.ContainsFunc(special, func(row hostPathRow) bool {
+			// That an ordinary folder serves as a persistent volume is an administrator's
+			// choice, not the pod's.
+			if m.claim || m.readOnly || slices.ContainsFunc(special, func(row hostPathRow) bool {
 				_, yes := row.match(m)
 				return yes
 			}) {

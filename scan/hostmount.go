@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// hostMount is one path of the host in one container, or a hostPath volume that
+// hostMount is one path of the host in one container, or a volume of the host that
 // no container mounts.
 type hostMount struct {
 	// path is the host's, as hostPathOf makes it.
@@ -25,6 +25,8 @@ type hostMount struct {
 	at     string
 	volume *corev1.Volume
 	index  int
+	// claim is true when the path lies behind a persistent volume claim.
+	claim bool
 	// container is nil when no container mounts the volume.
 	container *containerRef
 	mount     int
@@ -33,7 +35,8 @@ type hostMount struct {
 	now json.RawMessage
 }
 
-// hostMounts lists every mount of a hostPath volume. It is read once: a mount whose
+// hostMounts lists every mount of a hostPath volume, and of a claim that is bound to
+// one. It is read once: a mount whose
 // volume was repaired since is gone.
 func hostMounts(d *draft) []hostMount {
 	if !d.mountsRead {
@@ -43,16 +46,20 @@ func hostMounts(d *draft) []hostMount {
 	return d.mounts
 }
 
-// gone reports whether a repair has taken the hostPath away.
-func (m *hostMount) gone() bool { return m.volume.HostPath == nil }
+// gone reports whether a repair has taken the path away.
+func (m *hostMount) gone() bool {
+	return m.volume.HostPath == nil && (!m.claim || m.volume.PersistentVolumeClaim == nil)
+}
 
 func (d *draft) readHostMounts() {
 	for i := range d.spec.Volumes {
 		v := &d.spec.Volumes[i]
-		if v.HostPath == nil {
+		from, ok := d.hostSource(v)
+		if !ok {
 			continue
 		}
-		used, now := false, jsonText(v.HostPath)
+		from.volume, from.index, from.draft = v, i, d
+		used := false
 		for k := range d.containers {
 			c := &d.containers[k]
 			for n := range c.VolumeMounts {
@@ -61,19 +68,33 @@ func (d *draft) readHostMounts() {
 					continue
 				}
 				used = true
-				p, windows := hostPathOf(v.HostPath.Path, m.SubPath)
-				d.mounts = append(d.mounts, hostMount{
-					path: p, windows: windows, at: m.MountPath,
-					readOnly: m.ReadOnly, shallow: m.ReadOnly && !recursivelyReadOnly(m),
-					volume: v, index: i, container: c, mount: n, draft: d, now: now,
-				})
+				mount := from
+				mount.path, mount.windows = hostPathOf(from.path, m.SubPath)
+				mount.at, mount.container, mount.mount = m.MountPath, c, n
+				mount.readOnly = from.readOnly || m.ReadOnly
+				mount.shallow = mount.readOnly && !recursivelyReadOnly(m)
+				d.mounts = append(d.mounts, mount)
 			}
 		}
 		if !used {
-			p, windows := hostPathOf(v.HostPath.Path, "")
-			d.mounts = append(d.mounts, hostMount{path: p, windows: windows, volume: v, index: i, draft: d, now: now})
+			from.path, from.windows = hostPathOf(from.path, "")
+			d.mounts = append(d.mounts, from)
 		}
 	}
+}
+
+// hostSource begins a mount of the volume, if it is one of the host. Folders that
+// provisioners of local storage hand out one by one hold nothing but such volumes.
+func (d *draft) hostSource(v *corev1.Volume) (hostMount, bool) {
+	if v.HostPath != nil {
+		return hostMount{path: v.HostPath.Path, now: jsonText(v.HostPath)}, true
+	}
+	p := d.pod.HostPaths[v.Name]
+	if p == "" || v.PersistentVolumeClaim == nil || isLocalStorage(p) {
+		return hostMount{}, false
+	}
+	claim := v.PersistentVolumeClaim
+	return hostMount{path: p, now: jsonText(claim), claim: true, readOnly: claim.ReadOnly}, true
 }
 
 func recursivelyReadOnly(m *corev1.VolumeMount) bool {
@@ -156,6 +177,10 @@ func (m *hostMount) repair() repair {
 		field: volumeField(m.index, "hostPath"), item: m.volume.Name, now: m.now,
 		fix: Fix{Op: FixRemove, Note: "the volume becomes an emptyDir; for data that must be kept use a persistentVolumeClaim or csi volume"},
 	}
+	if m.claim {
+		r.field = volumeField(m.index, "persistentVolumeClaim")
+		r.fix.Note = "the volume becomes an emptyDir; for data that must be kept bind the claim to a volume that is no path of the host"
+	}
 	if m.container != nil {
 		r.related = []string{m.container.path() + ".volumeMounts[" + strconv.Itoa(m.mount) + "]"}
 	}
@@ -174,14 +199,18 @@ func (m *hostMount) mountsBelow() bool {
 
 // means describes the mount for a finding's message.
 func (m *hostMount) means() string {
+	what := "the host's " + m.path
+	if m.claim {
+		what += ", which its persistent volume is,"
+	}
 	switch {
 	case m.container == nil:
-		return "names the host's " + m.path + ", which no container mounts"
+		return "names " + what + ", which no container mounts"
 	case m.shallow && m.mountsBelow():
-		return "mounts the host's " + m.path + " at " + m.at + " read-only, without recursiveReadOnly: what is mounted below it on the host stays writable"
+		return "mounts " + what + " at " + m.at + " read-only, without recursiveReadOnly: what is mounted below it on the host stays writable"
 	case m.readOnly:
-		return "mounts the host's " + m.path + " at " + m.at + " read-only"
+		return "mounts " + what + " at " + m.at + " read-only"
 	default:
-		return "mounts the host's " + m.path + " at " + m.at + ", writable"
+		return "mounts " + what + " at " + m.at + ", writable"
 	}
 }

@@ -142,9 +142,17 @@ func certificates(m *hostMount) bool {
 	return m.inside("/etc/ssl/certs") || m.inside("/etc/ca-certificates") || m.inside("/etc/pki")
 }
 
+// hostPathType is what the volume says that its path is, empty when it says nothing.
+func (m *hostMount) hostPathType() corev1.HostPathType {
+	if m.volume.HostPath == nil || m.volume.HostPath.Type == nil {
+		return corev1.HostPathUnset
+	}
+	return *m.volume.HostPath.Type
+}
+
 // isDevice reports whether the mount is a device node or a folder of them.
 func (m *hostMount) isDevice() bool {
-	if t := m.volume.HostPath.Type; t != nil && (*t == corev1.HostPathBlockDev || *t == corev1.HostPathCharDev) {
+	if t := m.hostPathType(); t == corev1.HostPathBlockDev || t == corev1.HostPathCharDev {
 		return true
 	}
 	if !m.inside("/dev") {
@@ -156,7 +164,7 @@ func (m *hostMount) isDevice() bool {
 // deviceSeverity is medium for what holds the node's disks and memory, and low for
 // the single devices that programs ask for (/dev/fuse, /dev/kvm, /dev/net/tun).
 func deviceSeverity(m *hostMount) Severity {
-	if t := m.volume.HostPath.Type; t != nil && *t == corev1.HostPathBlockDev {
+	if m.hostPathType() == corev1.HostPathBlockDev {
 		return SeverityMedium
 	}
 	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(m.path, "/dev"), "/"), "/")
@@ -197,4 +205,20 @@ func isSys(m *hostMount) bool {
 		return false
 	}
 	return !m.readOnly || (m.shallow && (m.path == "/sys" || m.path == "/sys/fs" || m.path == "/sys/kernel"))
+}
+
+// isLocalStorage reports whether a path of a persistent volume lies where
+// provisioners of local storage put the volumes that they make.
+func isLocalStorage(volume string) bool {
+	p, _ := hostPathOf(volume, "")
+	for _, dir := range []string{
+		"/opt/local-path-provisioner/", "/var/local-path-provisioner/", "/var/lib/rancher/k3s/storage/",
+		"/tmp/hostpath-provisioner/", "/tmp/hostpath_pv/", "/var/snap/microk8s/common/default-storage/",
+		"/var/openebs/local/", "/mnt/",
+	} {
+		if strings.HasPrefix(p, dir) {
+			return true
+		}
+	}
+	return false
 }

@@ -14,6 +14,9 @@ import (
 type Pod struct {
 	Meta *metav1.ObjectMeta
 	Spec *corev1.PodSpec
+	// HostPaths gives, by the name of the pod's volume, the path of the host behind
+	// a persistent volume claim. The Pod Security Standards do not look there.
+	HostPaths map[string]string
 }
 
 // containerRef is one container of a pod and where it stands.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,9 +36,6 @@ type clusterRun struct {
 	next    Handler
 
 	collector *collector
-	// facts are read once, when the first pod asks for them.
-	factsOnce func() Facts
-	factsErr  error
 	// partial holds, by namespace ("" for all), why not all pods could be read.
 	partial map[string]string
 	missing []Failure
@@ -97,8 +93,7 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.factsOnce = sync.OnceValue(func() Facts { return r.readFacts(ctx) })
-	r.collector = newCollector(engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), func(context.Context) Facts { return r.factsOnce() })
+	r.collector = newCollector(engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster))
 
 	start := r.Start
 	start.Schema, start.RuleSet = SchemaVersion, RuleSetVersion
@@ -106,12 +101,6 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	start.Level, start.PSSVersion = string(r.Level), version.String()
 	start.Notes = append(slices.Clone(start.Notes), notes...)
 	return r.send(Event{Start: &start})
-}
-
-func (r *clusterRun) readFacts(ctx context.Context) Facts {
-	handlers, err := r.cluster.RuntimeClasses(ctx)
-	r.factsErr = err
-	return Facts{RuntimeHandlers: handlers, RuntimeHandlersKnown: err == nil}
 }
 
 // read goes through nodes, namespaces and pods.
@@ -210,9 +199,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 	for scope, err := range owners.failures() {
 		r.missing = append(r.missing, failureOf(scope.kind.Kind, scope.namespace, err, "whether pods belong to the "+scope.kind.Kind+" that they name"))
 	}
-	if r.factsErr != nil {
-		r.missing = append(r.missing, failureOf("runtime classes", "", r.factsErr, "which pods run in a sandbox: none is assumed to"))
-	}
+	r.missing = append(r.missing, r.collector.facts.failures()...)
 	if r.Start.Selector != "" && r.collector.pods == 0 && len(r.partial) == 0 {
 		r.missing = append(r.missing, Failure{
 			Subject: "selector " + r.Start.Selector, Reason: FailureNotFound,

@@ -106,7 +106,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 				m.runtimeErr = forbidden("runtimeclasses")
 				m.pods[2].Spec.RuntimeClassName = new("gvisor")
 			}, nil,
-			[]string{"lab/Pod/breaker-0 exposed 1", "shop/Deployment/web closed 2"}, []string{"runtime classes: forbidden"},
+			[]string{"lab/Pod/breaker-0 unknown 1", "shop/Deployment/web closed 2"}, []string{"runtime classes: forbidden"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,6 +32,27 @@ type Cluster interface {
 	Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (Owner, error)
 	// RuntimeClasses gives the handler of each runtime class.
 	RuntimeClasses(ctx context.Context) (map[string]string, error)
+	// HostVolumes gives the path of the host behind each claim that is bound to a
+	// persistent volume of type hostPath or local.
+	HostVolumes(ctx context.Context) (map[Claim]string, error)
+}
+
+// Claim names a persistent volume claim.
+type Claim struct{ Namespace, Name string }
+
+// HostVolume is the path of the host that a persistent volume is, and the claim
+// that it is bound to; ok is false for all other volumes.
+func HostVolume(pv *corev1.PersistentVolume) (claim Claim, path string, ok bool) {
+	ref := pv.Spec.ClaimRef
+	switch {
+	case ref == nil:
+		return claim, "", false
+	case pv.Spec.HostPath != nil:
+		path = pv.Spec.HostPath.Path
+	case pv.Spec.Local != nil:
+		path = pv.Spec.Local.Path
+	}
+	return Claim{ref.Namespace, ref.Name}, path, path != ""
 }
 
 // PodPage is a page of pods as it came from the API server.

@@ -2,6 +2,9 @@ package scan
 
 import (
 	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,12 +23,12 @@ func Trim(pod Pod) Pod {
 		HostNetwork: spec.HostNetwork, HostPID: spec.HostPID, HostIPC: spec.HostIPC, HostUsers: spec.HostUsers,
 		RuntimeClassName: spec.RuntimeClassName, OS: spec.OS,
 		SecurityContext: trimPodContext(spec.SecurityContext),
-		InitContainers:  trimContainers(spec.InitContainers, spec.Volumes),
-		Containers:      trimContainers(spec.Containers, spec.Volumes),
-		Volumes:         trimVolumes(spec.Volumes),
+		InitContainers:  trimContainers(spec.InitContainers, pod),
+		Containers:      trimContainers(spec.Containers, pod),
+		Volumes:         trimVolumes(pod),
 	}
 	for i := range spec.EphemeralContainers {
-		c := trimContainer((*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon), spec.Volumes)
+		c := trimContainer((*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon), pod)
 		trimmed.EphemeralContainers = append(trimmed.EphemeralContainers,
 			corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon(c)})
 	}
@@ -38,7 +41,7 @@ func Trim(pod Pod) Pod {
 			meta.Annotations[k] = v
 		}
 	}
-	return Pod{Meta: meta, Spec: trimmed}
+	return Pod{Meta: meta, Spec: trimmed, HostPaths: pod.HostPaths}
 }
 
 // readAnnotation reports whether a rule reads the annotation.
@@ -58,21 +61,21 @@ func trimPodContext(sc *corev1.PodSecurityContext) *corev1.PodSecurityContext {
 	}
 }
 
-func trimContainers(list []corev1.Container, volumes []corev1.Volume) []corev1.Container {
+func trimContainers(list []corev1.Container, pod Pod) []corev1.Container {
 	if len(list) == 0 {
 		return nil
 	}
 	trimmed := make([]corev1.Container, len(list))
 	for i := range list {
-		trimmed[i] = trimContainer(&list[i], volumes)
+		trimmed[i] = trimContainer(&list[i], pod)
 	}
 	return trimmed
 }
 
-func trimContainer(c *corev1.Container, volumes []corev1.Volume) corev1.Container {
+func trimContainer(c *corev1.Container, pod Pod) corev1.Container {
 	trimmed := corev1.Container{
 		Name: c.Name, Image: c.Image, RestartPolicy: c.RestartPolicy,
-		SecurityContext: c.SecurityContext, VolumeMounts: trimMounts(c.VolumeMounts, volumes),
+		SecurityContext: c.SecurityContext, VolumeMounts: trimMounts(c.VolumeMounts, pod),
 		LivenessProbe: trimProbe(c.LivenessProbe), ReadinessProbe: trimProbe(c.ReadinessProbe), StartupProbe: trimProbe(c.StartupProbe),
 	}
 	for _, p := range c.Ports {
@@ -88,12 +91,13 @@ func trimContainer(c *corev1.Container, volumes []corev1.Volume) corev1.Containe
 	return trimmed
 }
 
-// trimMounts keeps the mounts of hostPath volumes in their places. The others are
+// trimMounts keeps the mounts of paths of the host in their places. The others are
 // blank: the names of some end in a random suffix of each pod's own.
-func trimMounts(mounts []corev1.VolumeMount, volumes []corev1.Volume) []corev1.VolumeMount {
+func trimMounts(mounts []corev1.VolumeMount, pod Pod) []corev1.VolumeMount {
 	var trimmed []corev1.VolumeMount
+	volumes := pod.Spec.Volumes
 	for i := range volumes {
-		if volumes[i].HostPath == nil {
+		if volumes[i].HostPath == nil && pod.HostPaths[volumes[i].Name] == "" {
 			continue
 		}
 		for k := range mounts {
@@ -129,7 +133,8 @@ func trimHandler(h *corev1.LifecycleHandler) *corev1.LifecycleHandler {
 // trimVolumes keeps every volume, as findings name them by index, but of the
 // sources only what tells them apart and what differs between the pods of one
 // workload least: a StatefulSet's pods each have a claim of their own.
-func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
+func trimVolumes(pod Pod) []corev1.Volume {
+	volumes := pod.Spec.Volumes
 	if len(volumes) == 0 {
 		return nil
 	}
@@ -137,7 +142,11 @@ func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	for i := range volumes {
 		v := &trimmed[i]
 		*v = volumes[i]
+		claim := v.PersistentVolumeClaim
 		blankSources(&v.VolumeSource)
+		if pod.HostPaths[v.Name] != "" {
+			v.PersistentVolumeClaim = claim
+		}
 		// The API server ends the name of its own with a random suffix.
 		if v.Projected != nil && v.HostPath == nil && strings.HasPrefix(v.Name, "kube-api-access-") {
 			v.Name = "kube-api-access"
@@ -196,6 +205,9 @@ func DigestOf(trimmed Pod) Digest {
 		}
 		h.Write([]byte{0})
 		h.Write(meta)
+	}
+	for _, name := range slices.Sorted(maps.Keys(trimmed.HostPaths)) {
+		fmt.Fprintf(h, "%q=%q", name, trimmed.HostPaths[name])
 	}
 	var d Digest
 	h.Sum(d[:0])

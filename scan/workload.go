@@ -34,6 +34,10 @@ type rows struct {
 	controls []string
 	paths    []string
 	severity Severity
+	// exposed is true when a path is open for certain; unsure says what would
+	// decide otherwise and is not known.
+	exposed bool
+	unsure  string
 }
 
 func newRows(w Workload, claims string) *rows {
@@ -48,6 +52,8 @@ func (r *rows) add(j *Judgement, pods int) {
 	r.allowed = r.allowed && j.Allowed
 	r.controls = union(r.controls, j.Controls)
 	r.paths = union(r.paths, j.Paths)
+	r.exposed = r.exposed || (len(j.Paths) > 0 && j.Unsure == "")
+	r.unsure = cmp.Or(r.unsure, j.Unsure)
 	if j.Severity.Rank() > r.severity.Rank() {
 		r.severity = j.Severity
 	}
@@ -115,13 +121,13 @@ func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
 		Workload: r.workload, Severity: r.severity, Paths: r.paths,
 		PSSAllowed: r.allowed, Controls: r.controls, Pods: r.pods, Claims: r.claims,
 	}
-	switch {
-	case len(r.paths) == 1:
+	switch unknown := cmp.Or(r.unsure, incomplete); {
+	case r.exposed && len(r.paths) == 1:
 		v.Verdict, v.Reason = VerdictExposed, "one escape path is open in the spec: "+r.paths[0]
-	case len(r.paths) > 0:
+	case r.exposed:
 		v.Verdict, v.Reason = VerdictExposed, fmt.Sprintf("%d escape paths are open in the spec, the worst %s", len(r.paths), r.severity)
-	case incomplete != "":
-		v.Verdict, v.Reason = VerdictUnknown, incomplete
+	case unknown != "":
+		v.Verdict, v.Reason = VerdictUnknown, unknown
 	default:
 		v.Verdict, v.Reason = VerdictClosed, "no escape path is open in the spec"
 	}

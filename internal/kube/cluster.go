@@ -135,6 +135,26 @@ func (c *Cluster) RuntimeClasses(ctx context.Context) (map[string]string, error)
 	return handlers, subject("list runtime classes", "", err)
 }
 
+// HostVolumes gives the path of the host behind each claim that is bound to one.
+func (c *Cluster) HostVolumes(ctx context.Context) (map[scan.Claim]string, error) {
+	volumes := map[scan.Claim]string{}
+	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.PersistentVolume, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().PersistentVolumes().List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(v *corev1.PersistentVolume) string { return objectKey(&v.ObjectMeta) }, func(items []corev1.PersistentVolume, _ metav1.ListMeta) error {
+		for i := range items {
+			if claim, path, ok := scan.HostVolume(&items[i]); ok {
+				volumes[claim] = path
+			}
+		}
+		return nil
+	})
+	return volumes, subject("list persistent volumes", "", err)
+}
+
 func collect[T any](all *[]T) func([]T, metav1.ListMeta) error {
 	return func(items []T, _ metav1.ListMeta) error {
 		*all = append(*all, items...)

@@ -38,6 +38,7 @@ func needs(namespaces []string) []Permission {
 	perms := []Permission{
 		{Verb: "list", Resource: "nodes", For: "what the nodes' kernels are"},
 		{Verb: "list", Group: "node.k8s.io", Resource: "runtimeclasses", For: "which pods run in a sandbox (asked only when a pod names a class)"},
+		{Verb: "list", Resource: "persistentvolumes", For: "which claims lead to a path of the host (asked only when a pod has a claim)"},
 	}
 	if len(namespaces) == 0 {
 		perms = append(perms, Permission{Verb: "list", Resource: "namespaces", For: "which namespaces there are, if pods cannot be listed in all at once"})

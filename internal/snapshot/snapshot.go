@@ -31,6 +31,7 @@ type Snapshot struct {
 	nodes      []corev1.Node
 	pods       []corev1.Pod
 	handlers   map[string]string
+	volumes    map[scan.Claim]string
 	owners     map[schema.GroupKind][]scan.Owner
 }
 
@@ -59,6 +60,18 @@ func (s *Snapshot) Add(apiVersion, kind string, object []byte) error {
 			s.handlers = map[string]string{}
 		}
 		s.handlers[class.Name] = class.Handler
+		return nil
+	case schema.GroupKind{Kind: "PersistentVolume"}:
+		var volume corev1.PersistentVolume
+		if err := json.Unmarshal(object, &volume); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		if claim, path, ok := scan.HostVolume(&volume); ok {
+			if s.volumes == nil {
+				s.volumes = map[scan.Claim]string{}
+			}
+			s.volumes[claim] = path
+		}
 		return nil
 	default:
 		var m metav1.PartialObjectMetadata
@@ -95,6 +108,10 @@ func (s *Snapshot) Nodes(context.Context) ([]corev1.Node, error) {
 
 // RuntimeClasses gives the handler of each runtime class of the dump.
 func (s *Snapshot) RuntimeClasses(context.Context) (map[string]string, error) { return s.handlers, nil }
+
+// HostVolumes gives the path of the host behind each claim of the dump that is
+// bound to one.
+func (s *Snapshot) HostVolumes(context.Context) (map[scan.Claim]string, error) { return s.volumes, nil }
 
 // Pods visits the pods in the order of an API server, in one page.
 func (s *Snapshot) Pods(_ context.Context, namespace string, visit func(scan.PodPage) error) error {

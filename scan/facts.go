@@ -1,0 +1,97 @@
+package scan
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// factSource reads what some pods' verdicts depend on beyond their own spec, each
+// thing once and only when the first such pod shows up. It is safe for concurrent
+// use.
+type factSource struct {
+	handlers func() (map[string]string, error)
+	volumes  func() (map[Claim]string, error)
+
+	mu     sync.Mutex
+	failed map[string]Failure
+}
+
+func newFactSource(ctx context.Context, cluster Cluster) *factSource {
+	s := &factSource{failed: map[string]Failure{}}
+	s.handlers = sync.OnceValues(func() (map[string]string, error) {
+		handlers, err := cluster.RuntimeClasses(ctx)
+		s.fail("runtime classes", err, "which pods run in a sandbox: none is assumed to")
+		return handlers, err
+	})
+	s.volumes = sync.OnceValues(func() (map[Claim]string, error) {
+		volumes, err := cluster.HostVolumes(ctx)
+		s.fail("persistent volumes", err, "which claims lead to a path of the host")
+		return volumes, err
+	})
+	return s
+}
+
+func (s *factSource) fail(subject string, err error, affects string) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed[subject] = failureOf(subject, "", err, affects)
+}
+
+// failures are what was asked for and could not be read.
+func (s *factSource) failures() []Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []Failure
+	for _, f := range s.failed {
+		list = append(list, f)
+	}
+	return list
+}
+
+// pod is a pod of the cluster with what lies behind its claims.
+func (s *factSource) pod(p *corev1.Pod) Pod {
+	pod := Pod{Meta: &p.ObjectMeta, Spec: &p.Spec}
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		// What was read before an error is still true.
+		volumes, _ := s.volumes()
+		if path := volumes[Claim{p.Namespace, v.PersistentVolumeClaim.ClaimName}]; path != "" {
+			if pod.HostPaths == nil {
+				pod.HostPaths = map[string]string{}
+			}
+			pod.HostPaths[v.Name] = path
+		}
+	}
+	return pod
+}
+
+// facts are what the trimmed pod's rules ask for.
+func (s *factSource) facts(pod Pod) Facts {
+	var f Facts
+	if pod.Spec.RuntimeClassName != nil {
+		handlers, err := s.handlers()
+		f.RuntimeHandlers, f.RuntimeHandlersKnown = handlers, err == nil
+	}
+	if hasClaims(pod.Spec) {
+		_, err := s.volumes()
+		f.ClaimsUnknown = err != nil
+	}
+	return f
+}
+
+func hasClaims(spec *corev1.PodSpec) bool {
+	for i := range spec.Volumes {
+		if spec.Volumes[i].PersistentVolumeClaim != nil {
+			return true
+		}
+	}
+	return false
+}
