@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"go.yaml.in/yaml/v3"
 
@@ -52,15 +51,13 @@ type listing struct {
 	// apiVersion and kind are those of the List, as far as they stand before its
 	// items.
 	apiVersion, kind string
-	// reread is how many bytes may still be parsed again for the sake of anchors.
-	reread atomic.Int64
 }
 
 // anchorText is the part of a List that items may refer to by alias.
 type anchorText struct {
 	text  []byte
 	lines []segment
-	// lost is true when it was too large to keep.
+	// lost is true when it is not at hand: too large, or asked for too often.
 	lost bool
 }
 
@@ -132,7 +129,7 @@ func lastItem(t tree, want int) (tree, bool) {
 // parseWithAnchors parses an item that refers to anchors of earlier items, behind
 // the text that holds them.
 func (c *chunk) parseWithAnchors() (parsed, error) {
-	if c.anchors.lost || c.list.reread.Add(-int64(len(c.anchors.text)+len(c.text))) < 0 {
+	if c.anchors.lost {
 		return parsed{lines: c.lines}, &textError{line: 1,
 			msg: "refers to anchors in too much of the List before it"}
 	}

@@ -75,6 +75,20 @@ func mergeChain(n int) string {
 	return b.String()
 }
 
+// Every item refers to the one before it, which cannot be had without reading the
+// List from its beginning. That is done only so often.
+func TestAnchorsThroughoutAListCostNoMoreThanADocument(t *testing.T) {
+	text := "kind: List\nitems:\n" + strings.Repeat("- &a {apiVersion: v1, kind: X}\n- *a\n", 300)
+	got := recordsOf(t, manifest.Inputs{Paths: []string{"-"}, Stdin: strings.NewReader(text), Limit: 64 << 10})
+	if len(got) != 600 {
+		t.Fatalf("%d records", len(got))
+	}
+	expect(t, []string{got[0], got[1], got[599]}, []string{
+		"3: skipped: no pod template", "3: skipped: no pod template",
+		"602: invalid: line 602: refers to anchors in too much of the List before it",
+	})
+}
+
 // A large document among small ones is passed by without being held.
 func TestMemoryDoesNotGrowWithALargeDocument(t *testing.T) {
 	line := []byte("  k: " + strings.Repeat("v", 1000) + "\n")
@@ -104,7 +118,7 @@ func TestMemoryDoesNotGrowWithALargeDocument(t *testing.T) {
 func TestFilesOverTenMiBAreRead(t *testing.T) {
 	item := "- apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  spec: {containers: []}\n  x: " + strings.Repeat("y", 10_000) + "\n"
 	jsonItem := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{},"x":"` + strings.Repeat("y", 10_000) + `"}`
-	const n = 1500
+	const n = 1100
 	for name, text := range map[string]string{
 		"documents":      strings.Repeat(pod+"x: "+strings.Repeat("y", 10_000)+"\n---\n", n),
 		"list":           "apiVersion: v1\nitems:\n" + strings.Repeat(item, n) + "kind: List\n",

@@ -279,3 +279,24 @@ func TestObjects(t *testing.T) {
 		`v1 Node  n {"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},"x":1.50}`,
 	})
 }
+
+// Each judge waits for another one: this ends only if they run side by side.
+func TestDocumentsAreJudgedSideBySide(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	meet := make(chan struct{})
+	count := 0
+	err := manifest.Each(ctx, manifest.Inputs{Paths: []string{"-"}, Stdin: stream(80), Workers: 2},
+		func(*manifest.Document) int {
+			select {
+			case meet <- struct{}{}:
+			case <-meet:
+			case <-ctx.Done():
+			}
+			return 0
+		},
+		func(manifest.Record[int]) error { count++; return nil })
+	if err != nil || count != 80 {
+		t.Errorf("%d records, error %v", count, err)
+	}
+}

@@ -37,10 +37,10 @@ type listState struct {
 	apiVersion, kind string
 	listing          *listing
 	anchors          anchorText
+	// reread is how much may still be parsed again for the sake of anchors: in all
+	// as much as one document may have.
+	reread int
 }
-
-// rereadFactor bounds the text that is parsed again for anchors, in documents.
-const rereadFactor = 8
 
 // contentLine takes a line of the body of a document.
 func (s *splitter) contentLine(l []byte, blank bool) error {
@@ -129,7 +129,7 @@ func isPlainKey(l []byte) bool {
 func (s *splitter) startCut() {
 	s.list.mode, s.list.cut = listItems, true
 	s.list.listing = &listing{apiVersion: s.list.apiVersion, kind: s.list.kind}
-	s.list.listing.reread.Store(rereadFactor * int64(s.limit))
+	s.list.reread = s.limit
 	s.list.anchors = anchorText{
 		text:  append([]byte(nil), s.doc.text...),
 		lines: append([]segment(nil), s.doc.lines...),
@@ -223,10 +223,21 @@ func (s *splitter) flushItem() error {
 	}
 	c := &chunk{
 		file: s.file, named: s.named, part: partItem, text: item.text, lines: item.lines, column: item.column,
-		list: s.list.listing, anchors: s.list.anchors, weight: int64(len(item.text)),
+		list: s.list.listing, anchors: s.anchorsFor(item), weight: int64(len(item.text)),
 	}
 	s.keepAnchors(item)
 	return s.out(c)
+}
+
+// anchorsFor is the text in which the aliases of an item are looked up.
+func (s *splitter) anchorsFor(item piece) anchorText {
+	if bytes.IndexByte(item.text, '*') < 0 || !mayAlias.Match(item.text) {
+		return anchorText{lost: true}
+	}
+	if s.list.reread -= len(s.list.anchors.text) + len(item.text); s.list.reread < 0 {
+		return anchorText{lost: true}
+	}
+	return s.list.anchors
 }
 
 // keepAnchors adds an item to the text in which anchors are looked up, if it may
@@ -244,4 +255,7 @@ func (s *splitter) keepAnchors(item piece) {
 	a.text = append(a.text, item.text...)
 }
 
-var mayAnchor = regexp.MustCompile(`(?:^|[\s,\[{:?-])&[^\s,\[\]{}]`)
+var (
+	mayAnchor = regexp.MustCompile(`(?:^|[\s,\[{:?-])&[^\s,\[\]{}]`)
+	mayAlias  = regexp.MustCompile(`(?:^|[\s,\[{:?-])\*[^\s,\[\]{}]`)
+)
