@@ -15,7 +15,7 @@ import (
 func main() {
 	// client-go logs to the process's stderr, past the writer of the run and
 	// unescaped. The logger belongs to the process, so it is set here and not by run.
-	klog.SetLogger(logr.Discard())
+	klog.SetLoggerWithOptions(logr.Discard(), klog.ContextualLogger(true))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)

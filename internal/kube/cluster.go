@@ -51,6 +51,8 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
 	}
+	// Warnings of the API server would go to the process's stderr, unescaped.
+	config.WarningHandler = rest.NoWarnings{}
 	// The API server has its own fairness; a limit of the client's would only add
 	// to the time of a scan.
 	config.QPS, config.Burst = 200, 400
