@@ -16,7 +16,7 @@ help: ## List the targets
 # Always asked for: the go command knows better than file times what is stale.
 .PHONY: build
 build: ## Build bin/escape-scanner, and kubectl's name for it
-	$(GO) build -trimpath -o bin/escape-scanner ./cmd/scanner
+	$(GO) build -o bin/escape-scanner ./cmd/scanner
 	ln -sf escape-scanner bin/kubectl-escape_scanner
 
 .PHONY: demo

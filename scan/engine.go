@@ -165,6 +165,11 @@ func (c *containerRef) describe(f *Finding) {
 	f.Container, f.ContainerKind, f.Image = c.Name, c.kind, c.Image
 }
 
+// rulePage is where the page of a rule is published.
+func rulePage(id string) string {
+	return "https://github.com/escape-scanner/escape-scanner/blob/main/docs/rules/" + id + ".md"
+}
+
 // Rules lists the record of every rule, sorted by ID.
 func Rules() []Rule {
 	var rules []Rule

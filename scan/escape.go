@@ -205,7 +205,7 @@ func escapeTable() []escapePath {
 		p.Category = CategoryEscape
 		p.SecuritySeverity = p.Severity.securitySeverity()
 		if p.HelpURL == "" {
-			p.HelpURL = "https://attack.mitre.org/techniques/T1611/"
+			p.HelpURL = rulePage(p.ID)
 		}
 	}
 	return table
