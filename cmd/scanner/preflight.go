@@ -13,13 +13,13 @@ import (
 
 // preflight prints what a scan may read. It ends as incomplete when a scan would.
 func (a *app) preflight(ctx context.Context, f *scanFlags, cfg *config.Config) error {
-	cluster, _, err := connect(f, cfg)
+	cluster, name, err := connect(f, cfg)
 	if err != nil {
 		return err
 	}
 	perms, err := cluster.Preflight(ctx, f.namespaces())
 	if err != nil {
-		return err
+		return clusterError(name, err)
 	}
 	if err := a.printPermissions(perms, cfg); err != nil {
 		return err

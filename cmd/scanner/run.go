@@ -65,6 +65,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if ctx.Err() != nil {
 		exit.code = exitInterrupted
+		if errors.Is(exit.err, context.Canceled) {
+			exit.err = nil
+			a.complain("interrupted", "the scan was stopped before it began")
+		}
 	}
 	if exit.err != nil {
 		a.complain("error", exit.err.Error())

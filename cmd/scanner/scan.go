@@ -275,7 +275,11 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	err = a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h)
+	return clusterError(name, a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h))
+}
+
+// clusterError adds to an error of the way to the cluster what needs no cluster.
+func clusterError(name string, err error) error {
 	var netErr net.Error
 	if errors.As(err, &netErr) {
 		return fmt.Errorf("cluster %s: %w%s", name, err, withoutCluster)

@@ -31,8 +31,13 @@ func jsonCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	got, err := jsonPath(root, args[1])
 	ts.Check(err)
-	if (got == args[2]) == neg {
-		ts.Fatalf("%s is %q, want %q (negated: %v)", args[1], got, args[2], neg)
+	want := args[2]
+	if strings.HasPrefix(want, `"`) {
+		want, err = strconv.Unquote(want)
+		ts.Check(err)
+	}
+	if (got == want) == neg {
+		ts.Fatalf("%s is %q, want %q (negated: %v)", args[1], got, want, neg)
 	}
 }
 
@@ -55,7 +60,7 @@ func decodeAll(text string) ([]any, error) {
 }
 
 // jsonPath takes a value out of another by keys and indexes with dots between
-// them. "len" is the length of a list; "*" all elements of a list that have what
+// them. A value in double quotes is one with escapes, as in Go. "len" is the length of a list; "*" all elements of a list that have what
 // follows, their values parted by blanks. Strings come without quotes, what is
 // not there as "absent".
 func jsonPath(v any, path string) (string, error) {

@@ -33,9 +33,13 @@ var updateScripts = flag.Bool("update", false, "write what the transcripts compa
 func TestScript(t *testing.T) {
 	schemas := loadSchemas(t)
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		RequireUniqueNames:  true,
-		UpdateScripts:       *updateScripts,
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		UpdateScripts:      *updateScripts,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("ESC", "\x1b")
+			return nil
+		},
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"scanner": scannerCommand,
