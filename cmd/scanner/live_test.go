@@ -21,7 +21,12 @@ import (
 // do not run in parallel: a scan of all namespaces would meet the pods of others.
 var liveServers = kubetest.NewShared()
 
-func TestMain(m *testing.M) { os.Exit(liveServers.Run(m)) }
+func TestMain(m *testing.M) {
+	if pods := os.Getenv(memoryPods); pods != "" {
+		os.Exit(measureMemory(pods))
+	}
+	os.Exit(liveServers.Run(m))
+}
 
 // liveResult is what one run of the program left.
 type liveResult struct {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/internal/kubetest"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// memoryPods is the variable that makes of the test binary one that scans so many
+// pods and prints how much memory it took.
+const memoryPods = "ESCAPE_SCANNER_TEST_MEMORY_PODS"
+
+// BenchmarkLiveMemory scans clusters of 2,000 workloads, in processes of their own:
+// of 10,000 pods, and of 100,000, which may take 250 MiB at most. Memory grows with
+// workloads and not with pods.
+func BenchmarkLiveMemory(b *testing.B) {
+	for _, pods := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
+			peak := 0.0
+			for b.Loop() {
+				child := exec.CommandContext(b.Context(), os.Args[0])
+				child.Env = append(os.Environ(), memoryPods+"="+strconv.Itoa(pods))
+				child.Stderr = os.Stderr
+				out, err := child.Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				kib, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+				if err != nil {
+					b.Fatal(err)
+				}
+				peak = max(peak, kib/1024)
+			}
+			b.ReportMetric(peak, "peak-MiB")
+			if peak >= 250 {
+				b.Errorf("%d pods took %.0f MiB, want less than 250", pods, peak)
+			}
+		})
+	}
+}
+
+// measureMemory is the child: it scans with the table of a terminal and SARIF as
+// outputs, as a nightly run would.
+func measureMemory(pods string) int {
+	n, err := strconv.Atoi(pods)
+	if err == nil {
+		err = scanCrowd(n)
+	}
+	peak := 0
+	if err == nil {
+		peak, err = peakMemory()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Fprintln(os.Stdout, peak)
+	return 0
+}
+
+func scanCrowd(pods int) error {
+	crowd := kubetest.Crowd{Namespaces: 50, Deployments: 2000, ReplicaSets: 1, Pods: pods / 2000}
+	a := &app{deps: testDeps(""), stdout: io.Discard, stderr: io.Discard}
+	cfg := &config.Config{Level: "baseline", PSSVersion: "server"}
+	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error { return nil }))
+	outputs := []scan.Handler{a.newHandler(cfg, "table", io.Discard), a.newHandler(cfg, "sarif", io.Discard), tally}
+	err := a.scanSource(context.Background(), crowdCluster{crowd}, scan.ClusterOptions{Level: "baseline"}, cfg,
+		scan.HandlerFunc(func(e scan.Event) error {
+			for _, h := range outputs {
+				if err := h.Handle(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	if err != nil {
+		return err
+	}
+	if end := tally.End(); end.Pods != pods || end.Workloads != crowd.Deployments || end.Incomplete || len(end.Findings) == 0 {
+		return fmt.Errorf("%d pods of %d, %d workloads, findings %v", end.Pods, pods, end.Workloads, end.Findings)
+	}
+	return nil
+}
+
+// peakMemory is how many KiB of memory the process had at most.
+func peakMemory() (int, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if errors.Is(err, os.ErrNotExist) {
+		// What the runtime took of the system, which it seldom gives back.
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.Sys / 1024), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(status, []byte("VmHWM:"))
+	words := bytes.Fields(rest)
+	if len(words) == 0 {
+		return 0, errors.New("no peak in /proc/self/status")
+	}
+	return strconv.Atoi(string(words[0]))
+}
+
+// crowdCluster is a crowd that needs no server. Every page is decoded anew, so that
+// it leaves the garbage behind that a page from a server does.
+type crowdCluster struct{ kubetest.Crowd }
+
+const crowdPage = 500
+
+func (crowdCluster) ServerVersion(context.Context) (string, error)          { return "v1.36.3", nil }
+func (crowdCluster) Namespaces(context.Context) ([]corev1.Namespace, error) { return nil, nil }
+func (crowdCluster) Nodes(context.Context) ([]corev1.Node, error)           { return nil, nil }
+func (crowdCluster) RuntimeClasses(context.Context) (map[string]string, error) {
+	return map[string]string{}, nil
+}
+
+func (c crowdCluster) Pods(ctx context.Context, _ string, visit func(scan.PodPage) error) error {
+	page := corev1.PodList{}
+	flush := func() error {
+		data, err := page.Marshal()
+		if err != nil {
+			return err
+		}
+		page = corev1.PodList{}
+		var decoded corev1.PodList
+		if err := decoded.Unmarshal(data); err != nil {
+			return err
+		}
+		return visit(scan.PodPage{Items: decoded.Items})
+	}
+	for deployment := range c.Deployments {
+		set := c.ReplicaSet(c.Deployment(deployment), deployment, 0)
+		for pod := range c.Crowd.Pods {
+			page.Items = append(page.Items, *c.Pod(set, deployment, pod))
+			if len(page.Items) == crowdPage {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return errors.Join(flush(), ctx.Err())
+}
+
+func (c crowdCluster) Owners(_ context.Context, _ string, kind schema.GroupVersionKind, visit func([]scan.Owner) error) error {
+	var page []scan.Owner
+	for n := range c.Deployments {
+		deployment := c.Deployment(n)
+		switch kind.Kind {
+		case "Deployment":
+			page = append(page, scan.OwnerOf(&deployment.ObjectMeta))
+		case "ReplicaSet":
+			for set := range c.ReplicaSets {
+				page = append(page, scan.OwnerOf(&c.ReplicaSet(deployment, n, set).ObjectMeta))
+			}
+		}
+		if len(page) >= crowdPage || n == c.Deployments-1 {
+			if err := visit(page); err != nil {
+				return err
+			}
+			page = nil
+		}
+	}
+	return nil
+}
+
+func (crowdCluster) Owner(_ context.Context, _ string, kind schema.GroupVersionKind, name string) (scan.Owner, error) {
+	return scan.Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, name)
+}
