@@ -131,6 +131,8 @@ func (crowdCluster) RuntimeClasses(context.Context) (map[string]string, error) {
 	return map[string]string{}, nil
 }
 
+func (crowdCluster) HostVolumes(context.Context) (map[scan.Claim]string, error) { return nil, nil }
+
 func (c crowdCluster) Pods(ctx context.Context, _ string, visit func(scan.PodPage) error) error {
 	page := corev1.PodList{}
 	flush := func() error {
