@@ -26,7 +26,10 @@ func (t *table) header() {
 	if s == nil {
 		return
 	}
-	source := string(s.Source) + " " + s.Cluster
+	source := string(s.Source)
+	if s.Cluster != source {
+		source += " " + s.Cluster
+	}
 	spans := []span{
 		{text: Clean(strings.TrimSpace(s.Tool + " " + s.Version)), style: bold},
 		{text: Clean(strings.TrimSpace(source))},
