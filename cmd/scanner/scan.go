@@ -280,8 +280,7 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 
 // clusterError adds to an error of the way to the cluster what needs no cluster.
 func clusterError(name string, err error) error {
-	var netErr net.Error
-	if errors.As(err, &netErr) {
+	if _, ok := errors.AsType[net.Error](err); ok {
 		return fmt.Errorf("cluster %s: %w%s", name, err, withoutCluster)
 	}
 	return err

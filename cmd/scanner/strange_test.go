@@ -71,7 +71,7 @@ func strangeFile(what, path string, ts *testscript.TestScript) bool {
 		// 12 MiB of honest pods, and one that is not behind them.
 		var b strings.Builder
 		for i := 0; b.Len() < 12<<20; i++ {
-			fmt.Fprintf(&b, "apiVersion: v1\nkind: Pod\nmetadata: {name: good-%d, namespace: ns}\nspec:\n  containers:\n  - {name: c, image: i, env: [{name: FILL, value: %q}]}\n---\n", i, strings.Repeat("x", 2000))
+			fmt.Fprintf(&b, "apiVersion: v1\nkind: Pod\nmetadata: {name: good-%d, namespace: ns}\nspec:\n  containers:\n  - {name: c, image: i, env: [{name: FILL, value: %q}]}\n---\n", i, strings.Repeat("x", 100_000))
 		}
 		text = slicesJoin(b.String(), badPod)
 	default:
