@@ -6,14 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
 	"math/rand/v2"
 	"net/url"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +18,7 @@ import (
 	sarif210 "github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -32,7 +28,7 @@ func sarifOf(t testing.TB, opts SARIFOptions, events []scan.Event) []byte {
 }
 
 func TestSARIFFollowsTheSchema(t *testing.T) {
-	schema := sarifSchema(t)
+	schema := oracle.SARIFSchema(t)
 	for name, events := range map[string][]scan.Event{
 		"sample":     sampleEvents(),
 		"every rule": everyRule(),
@@ -56,45 +52,6 @@ func TestSARIFFollowsTheSchema(t *testing.T) {
 			}
 		})
 	}
-}
-
-// sarifSchema takes the schema of SARIF 2.1.0 out of the source of a module that
-// carries it and does not export it.
-func sarifSchema(t *testing.T) *jsonschema.Schema {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := ""
-	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && text == "" {
-			text, err = strconv.Unquote(lit.Value)
-		}
-		return true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	const name = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-	if err := compiler.AddResource(name, value); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := compiler.Compile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
 }
 
 // sarifFile is what GitHub code scanning reads of a file.

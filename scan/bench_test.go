@@ -15,6 +15,8 @@ import (
 	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
+
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
 
 // benchPods is a realistic mix: the pods of the demo cluster and the fixtures of
@@ -66,7 +68,7 @@ func podsIn(b *testing.B, file string, data []byte) []*corev1.Pod {
 		if err := yaml.Unmarshal(doc, pod); err != nil || pod.Kind != "Pod" {
 			continue
 		}
-		defaultVolumes(pod)
+		oracle.DefaultVolumes(pod)
 		pods = append(pods, pod)
 	}
 }

@@ -2,13 +2,14 @@ package scan
 
 import (
 	"encoding/json"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
 
 func equalJSON(t testing.TB, a, b any) bool {
@@ -67,17 +68,8 @@ func applyFixes(t testing.TB, pod *corev1.Pod, findings []Finding) *corev1.Pod {
 	if err := json.Unmarshal(raw, fixed); err != nil {
 		t.Fatal(err)
 	}
-	defaultVolumes(fixed)
+	oracle.DefaultVolumes(fixed)
 	return fixed
-}
-
-// defaultVolumes is what the API server makes of volumes without a source.
-func defaultVolumes(pod *corev1.Pod) {
-	for i := range pod.Spec.Volumes {
-		if v := &pod.Spec.Volumes[i].VolumeSource; reflect.DeepEqual(*v, corev1.VolumeSource{}) {
-			v.EmptyDir = &corev1.EmptyDirVolumeSource{}
-		}
-	}
 }
 
 // comparePaths orders list elements by number.

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	psa "k8s.io/pod-security-admission/api"
 	"sigs.k8s.io/yaml"
+
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
 
 // The fixtures of the rules: testdata/rules/RULE/{fail,pass,fixed}/NAME.yaml.
@@ -64,7 +66,7 @@ func fixtures(t testing.TB, rule Rule, kind string) []fixture {
 		if err := yaml.UnmarshalStrict(data, f.pod); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		defaultVolumes(f.pod)
+		oracle.DefaultVolumes(f.pod)
 		if err := f.readHead(string(data), rule); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}

@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
 
 // samplePods are the fixtures of the kinds and every n-th conformance pod.
@@ -22,9 +24,9 @@ func samplePods(t *testing.T, n int, kinds ...string) map[string]*corev1.Pod {
 			}
 		}
 	}
-	for i, c := range conformancePods(t) {
+	for i, c := range oracle.ConformancePods(t, "*", "*") {
 		if i%n == 0 {
-			pods[c.file] = c.pod
+			pods[c.Name] = c.Pod
 		}
 	}
 	return pods

@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -18,45 +16,29 @@ import (
 	psa "k8s.io/pod-security-admission/api"
 	"sigs.k8s.io/yaml"
 
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// samplePod is one of the pods that pod-security-admission ships.
+// samplePod is a conformance pod under a name that the server takes and no other
+// has.
 type samplePod struct {
-	// file is its path, name a name that no other has.
-	file, name string
-	pod        *corev1.Pod
+	oracle.Pod
+	name string
 }
 
 // samplePods are the pods for a level and a version, those that pass and those
 // that fail.
 func samplePods(t *testing.T, level, version string) []samplePod {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/pod-security-admission").Output()
-	if err != nil {
-		t.Fatal(err)
+	var pods []samplePod
+	for _, pod := range oracle.ConformancePods(t, level, version) {
+		answer := filepath.Base(filepath.Dir(pod.File))
+		name := fmt.Sprintf("%s-%s-%s", level, answer, pod.Pod.Name)
+		pods = append(pods, samplePod{pod, strings.ReplaceAll(name, "_", "-")})
 	}
-	root := filepath.Join(strings.TrimSpace(string(out)), "test", "testdata", level, version)
-	files, err := filepath.Glob(filepath.Join(root, "*", "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 40 {
-		t.Fatalf("%s: %d pods", root, len(files))
-	}
-	pods := make([]samplePod, len(files))
-	for i, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pods[i] = samplePod{file: file, pod: &corev1.Pod{}}
-		if err := yaml.UnmarshalStrict(data, pods[i].pod); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		// Some of their own names are none that the server takes.
-		name := fmt.Sprintf("%s-%s-%s", level, filepath.Base(filepath.Dir(file)), pods[i].pod.Name)
-		pods[i].name = strings.ReplaceAll(name, "_", "-")
+	if len(pods) < 40 {
+		t.Fatalf("%d pods for %s %s", len(pods), level, version)
 	}
 	return pods
 }
@@ -78,7 +60,7 @@ func (s liveSpace) createAll(namespace string, pods []samplePod, options metav1.
 	for range 16 {
 		wg.Go(func() {
 			for i := range next {
-				pod := pods[i].pod.DeepCopy()
+				pod := pods[i].Pod.Pod.DeepCopy()
 				pod.Name = pods[i].name
 				_, errs[i] = client.Create(s.Context(), pod, options)
 			}
@@ -115,7 +97,7 @@ func TestLiveServerRefusesWhatTheScanRefuses(t *testing.T) {
 				refused := 0
 				for i, err := range errs {
 					pod := pods[i]
-					verdict := said[pod.file]
+					verdict := said[pod.File]
 					switch {
 					case verdict == nil:
 						t.Errorf("%s: no verdict", pod.name)
@@ -149,7 +131,7 @@ func verdictsByFile(t *testing.T, pods []samplePod, level, version string) map[s
 	t.Helper()
 	args := []string{"scan", "-o", "jsonl", "--level", level, "--pss-version", version, "--fail-on", "none"}
 	for _, pod := range pods {
-		args = append(args, "-f", pod.file)
+		args = append(args, "-f", pod.File)
 	}
 	a := liveParse(t, liveRun(t, args...))
 	a.wantComplete(t, exitOK)
@@ -180,7 +162,7 @@ func TestLiveScanEqualsScanOfFiles(t *testing.T) {
 			t.Fatalf("%s: %v", pods[i].name, err)
 		}
 		created++
-		pod := pods[i].pod.DeepCopy()
+		pod := pods[i].Pod.Pod.DeepCopy()
 		pod.Name, pod.Namespace = pods[i].name, s.name
 		data, err := yaml.Marshal(pod)
 		if err != nil {

@@ -5,18 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
 
 func jsonCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -121,14 +118,9 @@ type schemas struct{ event, document, sarif *jsonschema.Schema }
 func loadSchemas(t *testing.T) schemas {
 	t.Helper()
 	const events = "../../docs/events.schema.json"
-	compile := func(name string, resource any) *jsonschema.Schema {
+	compile := func(name string) *jsonschema.Schema {
 		compiler := jsonschema.NewCompiler()
 		compiler.AssertFormat()
-		if resource != nil {
-			if err := compiler.AddResource(name, resource); err != nil {
-				t.Fatal(err)
-			}
-		}
 		schema, err := compiler.Compile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -136,39 +128,10 @@ func loadSchemas(t *testing.T) schemas {
 		return schema
 	}
 	return schemas{
-		event:    compile(events, nil),
-		document: compile(events+"#/$defs/document", nil),
-		sarif:    compile("https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json", sarifSchema(t)),
+		event:    compile(events),
+		document: compile(events + "#/$defs/document"),
+		sarif:    oracle.SARIFSchema(t),
 	}
-}
-
-// sarifSchema takes the schema of SARIF 2.1.0 out of the source of a module that
-// carries it and does not export it.
-func sarifSchema(t *testing.T) any {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := ""
-	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && text == "" {
-			text, err = strconv.Unquote(lit.Value)
-		}
-		return true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
 }
 
 // command is the command valid: events are jsonl or json.

@@ -21,6 +21,7 @@ var rooms = map[string][]string{
 	"internal/kubetest": {},
 	"internal/manifest": {"scan"},
 	"internal/node":     {"scan"},
+	"internal/oracle":   {},
 	"internal/snapshot": {"scan", "internal/manifest"},
 	"remediate":         {"scan"},
 	"report":            {"scan"},
@@ -29,7 +30,7 @@ var rooms = map[string][]string{
 }
 
 // testOnly are packages that only tests import.
-var testOnly = []string{"internal/kubetest", "internal/house"}
+var testOnly = []string{"internal/kubetest", "internal/house", "internal/oracle"}
 
 // owners are packages of others, by the beginnings of their paths, that only
 // some rooms may import.

@@ -1,7 +1,6 @@
 package manifest_test
 
 import (
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,17 +9,8 @@ import (
 	"k8s.io/pod-security-admission/policy"
 
 	"github.com/escape-scanner/escape-scanner/internal/manifest"
+	"github.com/escape-scanner/escape-scanner/internal/oracle"
 )
-
-// psaDir is the folder of the module that ships the conformance pods.
-func psaDir(t testing.TB) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/pod-security-admission").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	return strings.TrimSpace(string(out))
-}
 
 // Every conformance pod, read and defaulted by us, is judged by the official
 // evaluator as its folder says.
@@ -29,8 +19,7 @@ func TestConformancePodsKeepTheirVerdict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := filepath.Join(psaDir(t), "test", "testdata")
-	const want = 4537
+	root := oracle.ConformanceDir(t)
 	count := 0
 	err = manifest.Each(t.Context(), manifest.Inputs{Paths: []string{root}},
 		func(d *manifest.Document) string {
@@ -58,7 +47,7 @@ func TestConformancePodsKeepTheirVerdict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if count != want {
-		t.Errorf("%d conformance pods, want %d", count, want)
+	if count != oracle.Conformance {
+		t.Errorf("%d conformance pods, want %d", count, oracle.Conformance)
 	}
 }
