@@ -36,7 +36,15 @@ type Tally struct {
 
 // NewTally counts in front of next.
 func NewTally(next Handler) *Tally {
-	return &Tally{next: next, findings: map[Severity]int{}, verdicts: map[Verdict]int{}}
+	t := &Tally{next: next, findings: map[Severity]int{}, verdicts: map[Verdict]int{}}
+	// A zero is an answer; a key that is not there is none.
+	for _, s := range Severities() {
+		t.findings[s] = 0
+	}
+	for _, v := range Verdicts() {
+		t.verdicts[v] = 0
+	}
+	return t
 }
 
 // Handle counts the event and passes it on.
