@@ -51,7 +51,9 @@ func RulePage(w io.Writer, r scan.Rule) error {
 		paragraphs("Steps at run time", noStepsNote)
 	}
 	paragraphs("How to fix it", r.Remediation)
-	if links := ruleLinks(r); len(links) > 0 {
+	// A page does not point to itself.
+	links := slices.DeleteFunc(ruleLinks(r), func(l ruleLink) bool { return strings.HasSuffix(l.url, "/docs/rules/"+RulePageName(r)) })
+	if len(links) > 0 {
 		b.WriteString("\n## References\n\n")
 		for _, l := range links {
 			if l.url == "" {
