@@ -12,7 +12,9 @@ import (
 // use.
 type factSource struct {
 	handlers func() (map[string]string, error)
-	volumes  func() (map[Claim]string, error)
+	// volumes leaves out paths that no rule speaks of: the claims of a StatefulSet's
+	// pods lead to a folder each, and must not make the pods look different.
+	volumes func() (map[Claim]string, error)
 
 	mu     sync.Mutex
 	failed map[string]Failure
@@ -28,7 +30,14 @@ func newFactSource(ctx context.Context, cluster Cluster) *factSource {
 	s.volumes = sync.OnceValues(func() (map[Claim]string, error) {
 		volumes, err := cluster.HostVolumes(ctx)
 		s.fail("persistent volumes", err, "which claims lead to a path of the host")
-		return volumes, err
+		special := specialHostPaths()
+		told := make(map[Claim]string, len(volumes))
+		for claim, path := range volumes {
+			if spokenOf(path, special) {
+				told[claim] = path
+			}
+		}
+		return told, err
 	})
 	return s
 }

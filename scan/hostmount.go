@@ -83,14 +83,13 @@ func (d *draft) readHostMounts() {
 	}
 }
 
-// hostSource begins a mount of the volume, if it is one of the host. Folders that
-// provisioners of local storage hand out one by one hold nothing but such volumes.
+// hostSource begins a mount of the volume, if it is one of the host.
 func (d *draft) hostSource(v *corev1.Volume) (hostMount, bool) {
 	if v.HostPath != nil {
 		return hostMount{path: v.HostPath.Path, now: jsonText(v.HostPath)}, true
 	}
 	p := d.pod.HostPaths[v.Name]
-	if p == "" || v.PersistentVolumeClaim == nil || isLocalStorage(p) {
+	if p == "" || v.PersistentVolumeClaim == nil {
 		return hostMount{}, false
 	}
 	claim := v.PersistentVolumeClaim

@@ -207,17 +207,27 @@ func isSys(m *hostMount) bool {
 	return !m.readOnly || (m.shallow && (m.path == "/sys" || m.path == "/sys/fs" || m.path == "/sys/kernel"))
 }
 
-// isLocalStorage reports whether a path of a persistent volume lies where
-// provisioners of local storage put the volumes that they make.
-func isLocalStorage(volume string) bool {
-	p, _ := hostPathOf(volume, "")
+// spokenOf reports whether a special row speaks of the path as a persistent volume.
+// Folders that provisioners of local storage hand out one by one hold nothing but
+// such volumes.
+func spokenOf(volume string, special []hostPathRow) bool {
+	p, windows := hostPathOf(volume, "")
 	for _, dir := range []string{
 		"/opt/local-path-provisioner/", "/var/local-path-provisioner/", "/var/lib/rancher/k3s/storage/",
 		"/tmp/hostpath-provisioner/", "/tmp/hostpath_pv/", "/var/snap/microk8s/common/default-storage/",
 		"/var/openebs/local/", "/mnt/",
 	} {
 		if strings.HasPrefix(p, dir) {
-			return true
+			return false
+		}
+	}
+	// Mounted read-only it may be spoken of by other rows than writable.
+	for _, readOnly := range []bool{false, true} {
+		m := &hostMount{path: p, windows: windows, claim: true, readOnly: readOnly, shallow: readOnly, volume: &corev1.Volume{}}
+		for i := range special {
+			if _, yes := special[i].match(m); yes {
+				return true
+			}
 		}
 	}
 	return false

@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +92,22 @@ func TestClaimsLeadToTheHost(t *testing.T) {
 	}
 	if len(out.failures) > 0 {
 		t.Errorf("failures: %v", out.failures)
+	}
+}
+
+// The claims of a StatefulSet's pods lead to a folder each, and the pods are alike.
+func TestPodsWithFoldersOfTheirOwnAreOneWorkload(t *testing.T) {
+	objects := [][3]string{{"apps/v1", "StatefulSet", `{"metadata":{"namespace":"shop","name":"db","uid":"u"}}`}}
+	for i, folder := range []string{"/var/lib/rancher/k3s/storage/pvc-0", "/srv/data-1", "/data/db-2"} {
+		name := fmt.Sprintf("db-%d", i)
+		owned := strings.Replace(pod(name, name, "null", "{}"), `"name":"`+name+`"`,
+			`"name":"`+name+`","ownerReferences":[{"apiVersion":"apps/v1","kind":"StatefulSet","name":"db","uid":"u","controller":true}]`, 1)
+		objects = append(objects,
+			[3]string{"v1", "PersistentVolume", volume(name, `"local":{"path":"`+folder+`"}`)}, [3]string{"v1", "Pod", owned})
+	}
+	out := scanned(t, cluster(t, objects...))
+	if v := out.verdicts["db"]; len(out.verdicts) != 1 || v == nil || v.Pods != 3 || v.Verdict != scan.VerdictClosed {
+		t.Errorf("verdicts: %+v", out.verdicts)
 	}
 }
 
