@@ -34,11 +34,6 @@ func (e Exception) Place() string {
 	return fmt.Sprintf("%s:%d", harmless(e.File), e.Line)
 }
 
-// Expired reports whether the exception holds no longer at now.
-func (e Exception) Expired(now time.Time) bool {
-	return !e.Expires.IsZero() && !now.Before(e.Expires.AddDate(0, 0, 1))
-}
-
 // exceptionField is one key of an exception.
 type exceptionField struct {
 	name  string

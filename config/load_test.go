@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
@@ -284,19 +283,5 @@ func TestEveryBadValueIsNamed(t *testing.T) {
 	wantError(t, err, "(file work/.escape-scanner.yaml:1)", "(environment ESCAPE_SCANNER_FAIL_ON)", "(flag --color)")
 	if n := len(strings.Split(err.Error(), "\n")); n != 3 {
 		t.Errorf("%d lines, want 3:\n%v", n, err)
-	}
-}
-
-func TestExpired(t *testing.T) {
-	day := time.Date(2026, 3, 31, 0, 0, 0, 0, time.UTC)
-	e := config.Exception{Expires: day}
-	if e.Expired(day.Add(24*time.Hour - time.Nanosecond)) {
-		t.Error("expired on its last day")
-	}
-	if !e.Expired(day.Add(24 * time.Hour)) {
-		t.Error("not expired on the day after")
-	}
-	if (config.Exception{}).Expired(day) {
-		t.Error("expired without a date")
 	}
 }

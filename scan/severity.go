@@ -1,11 +1,5 @@
 package scan
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
-
 // Severity grades a finding by what an attacker gains from it.
 type Severity string
 
@@ -22,15 +16,6 @@ const (
 // Severities lists the severities a finding can have, worst first.
 func Severities() []Severity {
 	return []Severity{SeverityCritical, SeverityHigh, SeverityMedium, SeverityLow}
-}
-
-// ParseSeverity reads a severity, "none" included, in any case.
-func ParseSeverity(s string) (Severity, error) {
-	sev := Severity(strings.ToLower(strings.TrimSpace(s)))
-	if sev == SeverityNone || slices.Contains(Severities(), sev) {
-		return sev, nil
-	}
-	return "", fmt.Errorf("severity %q: want critical, high, medium, low or none", s)
 }
 
 // Rank orders severities: a higher rank is worse, and SeverityNone is above all

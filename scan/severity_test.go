@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"strings"
 	"testing"
 )
 
@@ -16,19 +15,6 @@ func TestSeverityOrder(t *testing.T) {
 	}
 	if Severity("odd").AtLeast(SeverityLow) {
 		t.Error("an unknown severity reaches low")
-	}
-}
-
-func TestParseSeverity(t *testing.T) {
-	for in, want := range map[string]Severity{"high": SeverityHigh, " Critical\n": SeverityCritical, "NONE": SeverityNone} {
-		if got, err := ParseSeverity(in); err != nil || got != want {
-			t.Errorf("%q: %q, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "highest", "1"} {
-		if _, err := ParseSeverity(in); err == nil || !strings.Contains(err.Error(), "critical, high, medium, low or none") {
-			t.Errorf("%q: error %v does not say what is wanted", in, err)
-		}
 	}
 }
 
