@@ -192,31 +192,32 @@ func asHits(repairs []repair, message string) []hit {
 
 // findNsenter blames hostPID: without it the way is closed for every container.
 func findNsenter(d *draft) []hit {
-	if !d.spec.HostPID {
+	return hostFlagWith(d, "hostPID", &d.spec.HostPID, "SYS_ADMIN", "sees the host's processes and may enter their namespaces")
+}
+
+func findHostPIDPtrace(d *draft) []hit {
+	return withoutPrivileged(hostFlagWith(d, "hostPID", &d.spec.HostPID, "SYS_PTRACE", "sees the host's processes and may trace them"))
+}
+
+// hostFlagWith finds the containers that hold a capability in a pod that shares a
+// namespace of the host, and blames the sharing.
+func hostFlagWith(d *draft, flag string, leaf *bool, capability, message string) []hit {
+	if !*leaf {
 		return nil
 	}
 	return eachContainer(d, func(c *containerRef) (hit, bool) {
-		if !c.holds("SYS_ADMIN") {
+		if !c.holds(capability) {
 			return hit{}, false
 		}
-		h := hit{repair: repairHostFlag("hostPID", &d.spec.HostPID), message: "sees the host's processes and may enter their namespaces"}
-		h.related = []string{grantField(c, "SYS_ADMIN")}
+		h := hit{repair: repairHostFlag(flag, leaf), message: message}
+		h.related = []string{grantField(c, capability)}
 		return h, true
 	})
 }
 
-func findHostPIDPtrace(d *draft) []hit {
-	if !d.spec.HostPID {
-		return nil
-	}
-	return eachContainer(d, func(c *containerRef) (hit, bool) {
-		if c.privileged() || !c.holds("SYS_PTRACE") {
-			return hit{}, false
-		}
-		h := hit{repair: repairHostFlag("hostPID", &d.spec.HostPID), message: "sees the host's processes and may trace them"}
-		h.related = []string{grantField(c, "SYS_PTRACE")}
-		return h, true
-	})
+// withoutPrivileged leaves out what the rows of privileged containers say.
+func withoutPrivileged(hits []hit) []hit {
+	return slices.DeleteFunc(hits, func(h hit) bool { return h.container.privileged() })
 }
 
 // grantField is the field that gives a container the capability.
@@ -231,38 +232,26 @@ func grantField(c *containerRef, capability string) string {
 }
 
 func findHostPID(d *draft) []hit {
-	if !d.spec.HostPID {
-		return nil
-	}
-	return []hit{{repair: repairHostFlag("hostPID", &d.spec.HostPID), message: "sees every process of the node; KubeArmor policies take no effect in this pod"}}
+	return hostFlag("hostPID", &d.spec.HostPID, "sees every process of the node; KubeArmor policies take no effect in this pod")
 }
 
 func findHostNetwork(d *draft) []hit {
-	if !d.spec.HostNetwork {
-		return nil
-	}
-	return []hit{{repair: repairHostFlag("hostNetwork", &d.spec.HostNetwork), message: "reaches what listens on the node's localhost"}}
+	return hostFlag("hostNetwork", &d.spec.HostNetwork, "reaches what listens on the node's localhost")
 }
 
 func findHostNetworkAdmin(d *draft) []hit {
-	if !d.spec.HostNetwork {
-		return nil
-	}
-	return eachContainer(d, func(c *containerRef) (hit, bool) {
-		if c.privileged() || !c.holds("NET_ADMIN") {
-			return hit{}, false
-		}
-		h := hit{repair: repairHostFlag("hostNetwork", &d.spec.HostNetwork), message: "may change the node's routes, addresses and packet filters"}
-		h.related = []string{grantField(c, "NET_ADMIN")}
-		return h, true
-	})
+	return withoutPrivileged(hostFlagWith(d, "hostNetwork", &d.spec.HostNetwork, "NET_ADMIN", "may change the node's routes, addresses and packet filters"))
 }
 
 func findHostIPC(d *draft) []hit {
-	if !d.spec.HostIPC {
+	return hostFlag("hostIPC", &d.spec.HostIPC, "shares memory and semaphores with the node's processes")
+}
+
+func hostFlag(name string, leaf *bool, message string) []hit {
+	if !*leaf {
 		return nil
 	}
-	return []hit{{repair: repairHostFlag("hostIPC", &d.spec.HostIPC), message: "shares memory and semaphores with the node's processes"}}
+	return []hit{{repair: repairHostFlag(name, leaf), message: message}}
 }
 
 func findWindowsHostProcess(d *draft) []hit {
@@ -270,6 +259,5 @@ func findWindowsHostProcess(d *draft) []hit {
 }
 
 func findUnmaskedProc(d *draft) []hit {
-	repairs := slices.DeleteFunc(repairsProcMount(d), func(r repair) bool { return r.container.privileged() })
-	return asHits(repairs, "sees the parts of /proc that runtimes hide")
+	return withoutPrivileged(asHits(repairsProcMount(d), "sees the parts of /proc that runtimes hide"))
 }

@@ -136,7 +136,8 @@ func pages[T any](ctx context.Context, retry retryPolicy, options metav1.ListOpt
 		}
 		if err := visit(f.items, f.meta); err != nil {
 			cancel()
-			for range next { //nolint:revive // The fetcher ends before we do.
+			for range next {
+				// The fetcher ends before we do.
 			}
 			return err
 		}
