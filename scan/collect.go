@@ -15,9 +15,11 @@ import (
 // collector judges pods as they pass by and keeps only what differs: memory grows
 // with distinct specs and workloads, not with pods.
 type collector struct {
-	engine *Engine
-	facts  *factSource
-	owners *ownerIndex
+	// cluster is the name that the workloads carry.
+	cluster string
+	engine  *Engine
+	facts   *factSource
+	owners  *ownerIndex
 
 	judged map[Digest]*Judgement
 	groups map[groupKey]*group
@@ -49,9 +51,9 @@ type group struct {
 	oldest time.Time
 }
 
-func newCollector(engine *Engine, owners *ownerIndex, facts *factSource) *collector {
+func newCollector(cluster string, engine *Engine, owners *ownerIndex, facts *factSource) *collector {
 	return &collector{
-		engine: engine, facts: facts, owners: owners,
+		cluster: cluster, engine: engine, facts: facts, owners: owners,
 		judged: map[Digest]*Judgement{}, groups: map[groupKey]*group{},
 	}
 }
@@ -166,6 +168,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 	order, cohorts := c.cohorts()
 	byName := map[[2]string]*rows{}
 	join := func(w Workload, claims string, key groupKey) {
+		w.Cluster = c.cluster
 		id := [2]string{w.String(), claims}
 		r := byName[id]
 		if r == nil {

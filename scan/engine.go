@@ -12,8 +12,6 @@ import (
 // Engine judges pods. It holds no state of a run and may be used by many
 // goroutines at once.
 type Engine struct {
-	level    psa.Level
-	version  psa.Version
 	controls []control
 	paths    []escapePath
 	// drafts keeps the working copies of pods for the next ones.
@@ -57,14 +55,26 @@ func NewEngine(level psa.Level, version psa.Version) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{level: level, version: version, controls: controls, paths: escapeTable()}, nil
+	return &Engine{controls: controls, paths: escapeTable()}, nil
 }
 
-// Level is the level of the Pod Security Standards that the engine judges by.
-func (e *Engine) Level() psa.Level { return e.level }
-
-// Version is the version of the Pod Security Standards that the engine judges by.
-func (e *Engine) Version() psa.Version { return e.version }
+// Begin makes the engine of a run, and completes the run's Start by what it judges
+// with. Level and version are as the user gives them; server is the API server's
+// version, empty where there is none.
+func Begin(start Start, level psa.Level, version, server string) (*Engine, Start, error) {
+	resolved, notes, err := ResolvePSS(version, server)
+	if err != nil {
+		return nil, start, err
+	}
+	engine, err := NewEngine(level, resolved)
+	if err != nil {
+		return nil, start, err
+	}
+	start.Schema, start.RuleSet, start.ServerVersion = SchemaVersion, RuleSetVersion, server
+	start.Level, start.PSSVersion = string(level), resolved.String()
+	start.Notes = slices.Concat(start.Notes, notes)
+	return engine, start, nil
+}
 
 // Judge asks every rule about the pod. The pod is not changed.
 func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {

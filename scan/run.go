@@ -85,21 +85,12 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	if err != nil {
 		r.missing = append(r.missing, failureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed"))
 	}
-	version, notes, err := ResolvePSS(r.PSSVersion, server)
+	engine, start, err := Begin(r.Start, r.Level, r.PSSVersion, server)
 	if err != nil {
 		return err
 	}
-	engine, err := NewEngine(r.Level, version)
-	if err != nil {
-		return err
-	}
-	r.collector = newCollector(engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster))
-
-	start := r.Start
-	start.Schema, start.RuleSet = SchemaVersion, RuleSetVersion
-	start.ServerVersion, start.Namespaces = server, r.Namespaces
-	start.Level, start.PSSVersion = string(r.Level), version.String()
-	start.Notes = append(slices.Clone(start.Notes), notes...)
+	start.Namespaces = r.Namespaces
+	r.collector = newCollector(r.Start.Cluster, engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster))
 	return r.send(Event{Start: &start})
 }
 
@@ -213,7 +204,6 @@ func (r *clusterRun) end(ctx context.Context) error {
 		return err
 	}
 	for _, row := range all {
-		row.workload.Cluster = r.Start.Cluster
 		incomplete := cmp.Or(r.partial[row.workload.Namespace], r.partial[corev1.NamespaceAll])
 		var decl Declaration
 		if r.Declarations != nil {

@@ -75,12 +75,13 @@ func (t *Tally) Handle(e Event) error {
 // End is the End that passed, nil before.
 func (t *Tally) End() *End { return t.end }
 
-// Gate tells whether any finding that counts is as bad as gate.
-func (end *End) Gate(gate Severity) bool {
-	for sev, n := range end.Findings {
-		if n > 0 && sev.AtLeast(gate) {
-			return true
+// AtLeast is how many findings that count are as bad as gate.
+func (end *End) AtLeast(gate Severity) int {
+	n := 0
+	for severity, count := range end.Findings {
+		if severity.AtLeast(gate) {
+			n += count
 		}
 	}
-	return false
+	return n
 }

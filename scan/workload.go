@@ -108,7 +108,6 @@ func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
 	slices.SortStableFunc(r.findings, compareFindings)
 	for i := range r.findings {
 		f := r.findings[i]
-		f.Workload = r.workload
 		if decl != nil {
 			f.Location = decl.Locate(f.Field, f.Container, f.Item)
 		}

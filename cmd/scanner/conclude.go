@@ -11,12 +11,7 @@ import (
 // not 0: the output may be a file, or a stream that nobody reads.
 func (a *app) conclude(end *scan.End, cfg *config.Config) error {
 	gate := scan.Severity(cfg.FailOn)
-	worse := 0
-	for severity, n := range end.Findings {
-		if severity.AtLeast(gate) {
-			worse += n
-		}
-	}
+	worse := end.AtLeast(gate)
 	incomplete := ""
 	if end.Incomplete {
 		incomplete = "something could not be read"

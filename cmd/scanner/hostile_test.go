@@ -73,7 +73,7 @@ func FuzzScanFile(f *testing.F) {
 		if end.Incomplete != (code == exitIncomplete) || end.Incomplete != (len(doc.Failures) > 0) {
 			t.Errorf("exit code %d, incomplete %v with %d failures", code, end.Incomplete, len(doc.Failures))
 		}
-		if !end.Incomplete && end.Gate(scan.SeverityHigh) != (code == exitFindings) || code == exitUsage || code > exitIncomplete {
+		if !end.Incomplete && end.AtLeast(scan.SeverityHigh) > 0 != (code == exitFindings) || code == exitUsage || code > exitIncomplete {
 			t.Errorf("exit code %d with the findings %v", code, end.Findings)
 		}
 		if end.Workloads != len(doc.Verdicts) || end.Documents != len(doc.Verdicts) || !end.Incomplete && end.Documents == 0 {

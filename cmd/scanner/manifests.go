@@ -63,18 +63,11 @@ func (w workDirFiles) RealPath(name string) (string, error) {
 
 // scanManifests judges every pod and pod template of the files, as they pass by.
 func (a *app) scanManifests(ctx context.Context, paths []string, cfg *config.Config, h scan.Handler) error {
-	version, notes, err := scan.ResolvePSS(cfg.PSSVersion, "")
-	if err != nil {
-		return err
-	}
-	engine, err := scan.NewEngine(psa.Level(cfg.Level), version)
-	if err != nil {
-		return err
-	}
 	in := a.inputs(paths)
-	start := a.start(scan.SourceManifests, strings.Join(in.Paths, ","))
-	start.Schema, start.RuleSet, start.Notes = scan.SchemaVersion, scan.RuleSetVersion, notes
-	start.Level, start.PSSVersion = cfg.Level, version.String()
+	engine, start, err := scan.Begin(a.start(scan.SourceManifests, strings.Join(in.Paths, ",")), psa.Level(cfg.Level), cfg.PSSVersion, "")
+	if err != nil {
+		return err
+	}
 	if err := h.Handle(scan.Event{Start: &start}); err != nil {
 		return err
 	}
