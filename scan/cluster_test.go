@@ -273,3 +273,9 @@ func wantLines(t *testing.T, got []string, want ...string) {
 		t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 }
+
+func (m *memory) Objects(context.Context, schema.GroupKind, func([]byte) error) error {
+	return ErrNotServed
+}
+
+func (m *memory) LabelledPods(context.Context, string) ([]corev1.Pod, error) { return nil, nil }

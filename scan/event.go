@@ -1,6 +1,10 @@
 package scan
 
-import "time"
+import (
+	"time"
+
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
+)
 
 // SchemaVersion is the version of the event stream. Fields are added under the
 // same number and never renamed.
@@ -15,6 +19,8 @@ type Event struct {
 	Progress *Progress `json:"progress,omitempty"`
 	// Node is one node of the cluster, as the API server describes it.
 	Node *Node `json:"node,omitempty"`
+	// Policy is one policy that was found, and whether it bites.
+	Policy *Policy `json:"policy,omitempty"`
 	// Finding is one thing wrong in one place.
 	Finding *Finding `json:"finding,omitempty"`
 	// Verdict is the judgement on one workload; it follows its findings.
@@ -87,8 +93,7 @@ type Progress struct {
 	Remaining int64 `json:"remaining,omitempty"`
 }
 
-// Node is what the API server says of a node. Nothing of it proves what the
-// kernel enforces.
+// Node is what the API server says of a node, and what is known of its kernel.
 type Node struct {
 	Name             string `json:"name"`
 	KernelVersion    string `json:"kernelVersion,omitempty"`
@@ -97,6 +102,9 @@ type Node struct {
 	Architecture     string `json:"architecture,omitempty"`
 	ContainerRuntime string `json:"containerRuntime,omitempty"`
 	KubeletVersion   string `json:"kubeletVersion,omitempty"`
+	// Enforcement is what stops a forbidden step on the node, with all evidence; nil
+	// where the layers were not judged.
+	Enforcement *kernel.Enforcement `json:"enforcement,omitempty"`
 }
 
 // Verdict is the judgement on a workload.
@@ -109,12 +117,21 @@ const (
 	VerdictExposed Verdict = "exposed"
 	// VerdictUnknown: what would be needed to say better could not be read.
 	VerdictUnknown Verdict = "unknown"
+	// VerdictGuarded: escape paths are open in the spec, and for each one every known
+	// step is blocked at run time, in every kind of container concerned, on every
+	// node where the pods run.
+	VerdictGuarded Verdict = "guarded"
 	// VerdictClosed: no escape path in the spec.
 	VerdictClosed Verdict = "closed"
+	// VerdictSealed: closed, admission refuses to reopen it, and the whole
+	// escapeToHost set is in force.
+	VerdictSealed Verdict = "sealed"
 )
 
 // Verdicts lists the verdicts, worst first.
-func Verdicts() []Verdict { return []Verdict{VerdictExposed, VerdictUnknown, VerdictClosed} }
+func Verdicts() []Verdict {
+	return []Verdict{VerdictExposed, VerdictUnknown, VerdictGuarded, VerdictClosed, VerdictSealed}
+}
 
 // Workload is the controller at the top of a pod's owner chain, or the pod.
 type Workload struct {
@@ -153,6 +170,8 @@ type WorkloadVerdict struct {
 	// Claims is an owner that the pod names and that does not exist, does not have
 	// that UID, or has pods that look otherwise. It was not followed.
 	Claims string `json:"claims,omitempty"`
+	// Layers is what each layer says; nil where only the spec was judged.
+	Layers *Layers `json:"layers,omitempty"`
 	// Location is where the workload is declared.
 	Location *Location `json:"location,omitempty"`
 }

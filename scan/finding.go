@@ -18,6 +18,10 @@ const (
 	CategoryEscape Category = "escape"
 	// CategoryException: an exception of the configuration does not do its work.
 	CategoryException Category = "exception"
+	// CategoryPolicy: a policy exists and does not bite.
+	CategoryPolicy Category = "policy"
+	// CategoryKernel: a node cannot enforce what policies ask for.
+	CategoryKernel Category = "kernel"
 )
 
 // Finding is one thing wrong in one place.
@@ -31,7 +35,10 @@ type Finding struct {
 	Level    string   `json:"level,omitempty"`
 	Severity Severity `json:"severity"`
 	// Open is true for an escape path that nothing in the spec itself closes.
-	Open     bool     `json:"open,omitempty"`
+	Open bool `json:"open,omitempty"`
+	// Guarded is true for an open path of which every known step is blocked at run
+	// time, wherever the pods run. Lowered says by what.
+	Guarded  bool     `json:"guarded,omitempty"`
 	Workload Workload `json:"workload"`
 	// Container is the container's name, empty for a field of the pod.
 	// ContainerKind is one of the ContainerKind constants, Image as in the spec.

@@ -2,12 +2,16 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // Cluster is what a scan reads of a cluster. An error of any method but
@@ -35,6 +39,33 @@ type Cluster interface {
 	// HostVolumes gives the path of the host behind each claim that is bound to a
 	// persistent volume of type hostPath or local.
 	HostVolumes(ctx context.Context) (map[Claim]string, error)
+	// Objects lists the objects of a kind as JSON, in all namespaces. The bytes belong
+	// to the caller until visit returns. ErrNotServed means that there are none,
+	// ErrNotRecorded that nobody looked.
+	Objects(ctx context.Context, kind schema.GroupKind, visit func(object []byte) error) error
+	// LabelledPods lists the pods of all namespaces that a label selector matches.
+	LabelledPods(ctx context.Context, selector string) ([]corev1.Pod, error)
+}
+
+// ErrNotServed: the API server does not know the kind, so there is no such object.
+var ErrNotServed = errors.New("the API server does not serve this kind")
+
+// ErrNotRecorded: the dump says nothing of the kind, which may well exist.
+var ErrNotRecorded = errors.New("not in the dump")
+
+// Probes are the ways of looking closer that the user consented to; what is nil is
+// not done. An error costs what it was to tell.
+type Probes struct {
+	// ProbeData reads what KubeArmor's agent wrote about its node, by exec.
+	ProbeData func(ctx context.Context, agent kernel.Agent) (*kernel.Probe, error)
+	// Machines checks the nodes by a short-lived DaemonSet. A node that is missing
+	// could not run it; why says the reason for each.
+	Machines func(ctx context.Context, nodes []string) (reports map[string]*kernel.Machine, why map[string]string, err error)
+	// AskServer asks the API server by a dry run whether it would create the pod.
+	AskServer func(ctx context.Context, pod *corev1.Pod) (admission.Ruling, error)
+	// Inspect resolves paths inside of a running container: for each the real path,
+	// "" when there is no such file.
+	Inspect func(ctx context.Context, namespace, pod, container string, paths []string) (map[string]string, error)
 }
 
 // Claim names a persistent volume claim.

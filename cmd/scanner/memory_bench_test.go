@@ -186,3 +186,7 @@ func (c crowdCluster) Owners(_ context.Context, _ string, kind schema.GroupVersi
 func (crowdCluster) Owner(_ context.Context, _ string, kind schema.GroupVersionKind, name string) (scan.Owner, error) {
 	return scan.Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, name)
 }
+
+func (crowdCluster) Objects(context.Context, schema.GroupKind, func([]byte) error) error { return scan.ErrNotServed }
+
+func (crowdCluster) LabelledPods(context.Context, string) ([]corev1.Pod, error) { return nil, nil }

@@ -33,6 +33,8 @@ type Snapshot struct {
 	handlers   map[string]string
 	volumes    map[scan.Claim]string
 	owners     map[schema.GroupKind][]scan.Owner
+	// objects are those of the kinds that only policies and their like are.
+	objects map[schema.GroupKind][][]byte
 }
 
 var _ scan.Cluster = (*Snapshot)(nil)
@@ -82,6 +84,12 @@ func (s *Snapshot) Add(apiVersion, kind string, object []byte) error {
 			s.owners = map[schema.GroupKind][]scan.Owner{}
 		}
 		s.owners[gk] = append(s.owners[gk], scan.OwnerOf(&m.ObjectMeta))
+		if scan.ReadsObjects(gk) {
+			if s.objects == nil {
+				s.objects = map[schema.GroupKind][][]byte{}
+			}
+			s.objects[gk] = append(s.objects[gk], slices.Clone(object))
+		}
 		return nil
 	}
 }
@@ -150,4 +158,33 @@ func (s *Snapshot) Owner(_ context.Context, namespace string, kind schema.GroupV
 		}
 	}
 	return scan.Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, name)
+}
+
+// Objects visits the objects of a kind. A kind that the dump has none of may well
+// exist in the cluster.
+func (s *Snapshot) Objects(_ context.Context, kind schema.GroupKind, visit func(object []byte) error) error {
+	if len(s.objects[kind]) == 0 {
+		return fmt.Errorf("%s: %w", kind, scan.ErrNotRecorded)
+	}
+	for _, object := range s.objects[kind] {
+		if err := visit(slices.Clone(object)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LabelledPods lists the pods that a label selector matches.
+func (s *Snapshot) LabelledPods(_ context.Context, selector string) ([]corev1.Pod, error) {
+	match, err := labels.Parse(selector)
+	if err != nil {
+		return nil, fmt.Errorf("selector %q: %w", selector, err)
+	}
+	var pods []corev1.Pod
+	for i := range s.pods {
+		if match.Matches(labels.Set(s.pods[i].Labels)) {
+			pods = append(pods, s.pods[i])
+		}
+	}
+	return pods, nil
 }
