@@ -41,6 +41,8 @@ var owners = []struct {
 }{
 	{"github.com/kubearmor/", []string{"internal/armor"}, "KubeArmor's types must not spread: internal/armor translates them"},
 	{"k8s.io/client-go", []string{"cmd/scanner", "internal/kube", "internal/kubetest", "internal/armor"}, "who reads a cluster stands behind an interface"},
+	{"k8s.io/apiserver", []string{"scan"}, "it evaluates policies in CEL, and scan/admission does that"},
+	{"github.com/cilium/ebpf", []string{"internal/node"}, "only the check of this machine loads programs"},
 	{"k8s.io/cli-runtime", []string{"cmd/scanner", "internal/kube"}, "flags belong to the command"},
 	{"sigs.k8s.io/controller-runtime", []string{"internal/kubetest"}, "it starts the tests' control plane and nothing else"},
 	{"github.com/spf13/cobra", []string{"cmd/scanner"}, "flags belong to the command"},
