@@ -24,8 +24,9 @@ demo: build ## Audit the demo cluster inside the binary
 	bin/escape-scanner scan --demo --fail-on none
 
 .PHONY: controlplane
-controlplane: ## Put the tests' kube-apiserver and etcd in bin/controlplane
+controlplane: ## Put the tests' kube-apiserver, etcd and CRDs in bin/
 	./hack/controlplane.sh
+	./hack/crds.sh
 
 .PHONY: test
 test: controlplane ## Run all tests with the race detector, then every fuzz target briefly

@@ -18,4 +18,8 @@
 // Deployment makes no pods, and nothing collects garbage. RBAC and every
 // admission plugin that is on by default are in force, except ServiceAccount,
 // which would wait for service accounts that nobody makes.
+//
+// InstallCRDs installs the kinds of KubeArmor and Kyverno, without what acts on
+// them. Apply makes a folder of manifests real, status and all. A Kubelet answers
+// what the API server asks of one: exec and logs.
 package kubetest

@@ -64,7 +64,7 @@ func (s *Server) waitAllowed(ctx context.Context, user string, what authorizatio
 	review := &authorizationv1.SubjectAccessReview{
 		Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &what},
 	}
-	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true,
+	return wait.PollUntilContextTimeout(ctx, pollInterval, 30*time.Second, true,
 		func(ctx context.Context) (bool, error) {
 			answer, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 			if err != nil {

@@ -20,6 +20,9 @@ import (
 // that ends is noticed at once.
 const startTimeout = 90 * time.Second
 
+// pollInterval is how often the server is asked whether it is so far.
+const pollInterval = 10 * time.Millisecond
+
 // Server is a running control plane: one kube-apiserver with its own etcd.
 // Its methods may be called by several tests at once.
 type Server struct {
@@ -31,6 +34,10 @@ type Server struct {
 	// users serialises the signing of client certificates, which envtest does
 	// not.
 	users sync.Mutex
+
+	// crds guards installed.
+	crds      sync.Mutex
+	installed []CRDs
 }
 
 // Option changes how a Server is started.
