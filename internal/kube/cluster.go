@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -37,7 +36,6 @@ type Cluster struct {
 	opts     Options
 	client   kubernetes.Interface
 	metadata metadata.Interface
-	dynamic  dynamic.Interface
 	kinds    *kinds
 	retry    retryPolicy
 }
@@ -66,18 +64,11 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
 	}
-	// Custom resources have no protobuf.
-	jsonConfig := rest.CopyConfig(config)
-	jsonConfig.ContentType, jsonConfig.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
-	dynamicClient, err := dynamic.NewForConfig(jsonConfig)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
-	}
 	if opts.PageSize <= 0 {
 		opts.PageSize = 500
 	}
 	return &Cluster{
-		opts: opts, client: client, metadata: metaClient, dynamic: dynamicClient,
+		opts: opts, client: client, metadata: metaClient,
 		kinds: newKinds(client.Discovery()),
 		retry: defaultRetry(),
 	}, nil
