@@ -126,6 +126,10 @@ type Pod struct {
 	Node kernel.Enforcement
 	// NodeContainers is how many containers run on the node, 0 when not known.
 	NodeContainers int
+	// FilePosture and CapabilityPosture are KubeArmor's own defaults on the node, "audit"
+	// or "block", from its probe data; empty when they are not known. They decide on
+	// what an Allow list does not name, where the namespace says nothing.
+	FilePosture, CapabilityPosture string
 }
 
 // Cause is a reason why a policy that exists does not bite. Its text is stable: it
@@ -174,6 +178,9 @@ type Deed struct {
 	// Exec is run: the path as it is typed or, where that is known, the real one.
 	Capability string
 	Exec       string
+	// From is the real path of the program that does it: for Exec the one that starts
+	// the other. Empty when it is not known; it matters to rules with fromSource.
+	From string
 }
 
 // Outcome is what becomes of a deed.
