@@ -18,6 +18,8 @@ type decider struct {
 	process, files, caps          rules
 	processFrom, fileFrom, capsOf []string
 	hasFiles                      bool
+	// asked keeps answers while one element is judged.
+	asked map[string]answer
 }
 
 // answer is what policies make of one thing.
@@ -105,7 +107,7 @@ func (d *decider) callers(from string, some, more []string, ask func(string) ans
 		return ask(from)
 	}
 	others := ask("")
-	if others.status == Unknown {
+	if others.status == Unknown || len(some)+len(more) == 0 {
 		return others
 	}
 	var refused, spared []string
@@ -254,15 +256,13 @@ func (d *decider) decide(hits []hit, kind, what string) answer {
 		return answer{status: NotCovered}
 	}
 	a := d.rule(hits[0].value)
+	a.by = make([]*Policy, 0, len(hits))
 	for _, h := range hits {
 		a.by = append(a.by, h.policy)
 		if other := d.rule(h.value); other.status != a.status || other.partly != a.partly {
 			return answer{status: Unknown, by: policiesOf(hits),
 				reason: fmt.Sprintf("%s and others disagree about the %s %s: which holds depends on the order in which KubeArmor loaded them", hits[0].policy.Ref, kind, what)}
 		}
-	}
-	if a.reason == "" {
-		a.reason = fmt.Sprintf("%s by %s", a.status, hits[0].policy.Ref)
 	}
 	return a
 }

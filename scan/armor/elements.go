@@ -30,7 +30,8 @@ type place struct {
 //     somebody looked into the container, and listed as missing otherwise.
 //
 // BusyBox is left to the image's name and to looking: its applets are links to one
-// file, in most images /bin/busybox, in some hard links with their own names.
+// file, in most images /bin/busybox (or /usr/bin/busybox), in some hard links with
+// their own names.
 var places = buildPlaces()
 
 func buildPlaces() []place {
@@ -77,7 +78,7 @@ func Elements() []Element {
 }
 
 // PathsToInspect is what is worth resolving inside of a running container: every
-// path of the set and every path that one of the policies names for a process.
+// path of the set and every path that one of the policies blocks or audits.
 // What Container.Paths says of them decides whether a rule on a path bites.
 func PathsToInspect(policies []*Policy) []string {
 	var paths []string
@@ -85,11 +86,7 @@ func PathsToInspect(policies []*Policy) []string {
 		paths = append(paths, p.Paths...)
 	}
 	for _, p := range policies {
-		for _, named := range p.process.paths(Block, Audit, Allow) {
-			if _, dir := p.process.loaded.dirs[ruleKey{named + "/", ""}]; !dir {
-				paths = append(paths, named)
-			}
-		}
+		paths = append(paths, p.process.named...)
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths)
@@ -131,7 +128,7 @@ func applet(name string) bool {
 	return false
 }
 
-// busybox is where the applets' program lies.
+// busybox is where the applets' program lies; where /usr is merged, below it.
 const busybox = "/bin/busybox"
 
 // aliases are other paths that may lead to the same file, by the links of a merged

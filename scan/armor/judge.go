@@ -51,10 +51,19 @@ func (d *decider) cover(p *place) Cover {
 		a := d.capability(p.Name, "")
 		return Cover{Element: p.Element, Status: a.status, By: a.refs(), Reason: a.coverReason()}
 	}
+	d.asked = make(map[string]answer, len(p.Paths))
 	a := d.program(p)
-	cover := Cover{Element: p.Element, Status: a.status, By: a.refs(), Reason: a.coverReason()}
-	cover.Missing = d.missing(p)
-	return cover
+	return Cover{Element: p.Element, Status: a.status, By: a.refs(), Reason: a.coverReason(), Missing: d.missing(p)}
+}
+
+// ask is exec for any caller, asked once a path while one element is judged.
+func (d *decider) ask(file string) answer {
+	a, ok := d.asked[file]
+	if !ok {
+		a = d.exec(file, "")
+		d.asked[file] = a
+	}
+	return a
 }
 
 // coverReason leaves the reason out where By says it all.
@@ -70,7 +79,7 @@ func (d *decider) missing(p *place) []string {
 	var missing []string
 	blocked := false
 	for _, file := range p.Paths {
-		if d.exec(file, "").status == Blocked {
+		if d.ask(file).status == Blocked {
 			blocked = true
 		} else {
 			missing = append(missing, file)
@@ -119,7 +128,7 @@ func (c *Container) found(p *place) (files []string, looked bool) {
 func (d *decider) execAll(files []string) []answer {
 	answers := make([]answer, 0, len(files))
 	for _, file := range files {
-		answers = append(answers, d.exec(file, ""))
+		answers = append(answers, d.ask(file))
 	}
 	return answers
 }
@@ -157,18 +166,24 @@ func joined(answers []answer) []*Policy {
 func (d *decider) hinted(p *place, a answer) answer {
 	doubt := func(reason string) answer { return answer{status: Unknown, by: a.by, reason: reason} }
 	if a.status == Blocked {
+		if p.Kind != Chroot && !applet(p.Name) {
+			return a
+		}
 		switch family := imageFamily(d.container.Image); {
-		case family == familyBusyBox && applet(p.Name) && d.exec(busybox, "").status != Blocked:
+		case family == familyBusyBox && (d.ask(busybox).status != Blocked || d.ask("/usr"+busybox).status != Blocked):
 			return doubt("by its name the image is built on BusyBox, where " + p.Name + " is most likely a link to " + busybox)
-		case family == familyMergedBin && p.Kind == Chroot && d.exec("/usr/bin/"+p.Name, "").status != Blocked:
+		case family == familyMergedBin && p.Kind == Chroot && d.ask("/usr/bin/"+p.Name).status != Blocked:
 			return doubt("by its name the image keeps " + p.Name + " in /usr/bin, and /usr/sbin is a link")
 		}
 		return a
 	}
+	if a.status == Allowed {
+		return a
+	}
 	for _, real := range p.real {
 		for _, alias := range aliases(real) {
-			if d.exec(alias, "").status == Blocked {
-				return answer{status: Unknown, by: d.exec(alias, "").by,
+			if d.ask(alias).status == Blocked {
+				return answer{status: Unknown, by: d.ask(alias).by,
 					reason: fmt.Sprintf("only %s is blocked, and in an image with a merged /usr the real path is %s", alias, real)}
 			}
 		}
@@ -228,8 +243,13 @@ func (a answer) outcome() Outcome {
 	if a.partly {
 		a.status = Unknown
 	}
-	if a.reason == "" {
+	refs := a.refs()
+	switch {
+	case a.reason != "":
+	case len(refs) > 0:
+		a.reason = string(a.status) + " by " + refs[0].String()
+	default:
 		a.reason = "no policy speaks of it"
 	}
-	return Outcome{Status: a.status, By: a.refs(), Reason: a.reason}
+	return Outcome{Status: a.status, By: refs, Reason: a.reason}
 }

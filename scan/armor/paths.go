@@ -63,8 +63,8 @@ func (c *Container) guess(file string) []string {
 	}
 	switch imageFamily(c.Image) {
 	case familyBusyBox:
-		if inBin(file) && file != busybox {
-			files = append(files, busybox)
+		if inBin(file) && path.Base(file) != path.Base(busybox) {
+			files = append(files, busybox, "/usr"+busybox)
 		}
 	case familyMergedBin:
 		if strings.HasPrefix(file, "/sbin/") || strings.HasPrefix(file, "/usr/sbin/") {

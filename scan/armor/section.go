@@ -13,6 +13,8 @@ type section struct {
 	loaded, audited book
 	// patterns are matchPatterns, which BPF-LSM does not load.
 	patterns []pattern
+	// named are the paths of files that rules block or audit, as the policy lists them.
+	named []string
 	// sources are the callers that rules are limited to.
 	sources []string
 	// rules counts those that have an effect somewhere.
@@ -59,8 +61,14 @@ func (s *section) add(match string, dir bool, sources []string, v value) {
 	case Allow:
 		s.allows = true
 	case Block:
+		if !dir && strings.HasPrefix(match, "/") {
+			s.named = append(s.named, match)
+		}
 	case Audit:
 		b = &s.audited
+		if !dir && strings.HasPrefix(match, "/") {
+			s.named = append(s.named, match)
+		}
 	default:
 		return
 	}
@@ -100,20 +108,6 @@ func (s *section) has(a Action) bool {
 		}
 	}
 	return slices.ContainsFunc(s.patterns, func(p pattern) bool { return p.action == a })
-}
-
-// paths are the absolute paths that rules name with these actions, sorted.
-func (s *section) paths(actions ...Action) []string {
-	var paths []string
-	for _, b := range []*book{&s.loaded, &s.audited} {
-		for key, v := range b.exact {
-			if strings.HasPrefix(key.match, "/") && slices.Contains(actions, v.action) {
-				paths = append(paths, key.match)
-			}
-		}
-	}
-	slices.Sort(paths)
-	return slices.Compact(paths)
 }
 
 // entries bounds what the section takes of the agent's map in the kernel: one for
@@ -180,6 +174,9 @@ const maxDirs = 64
 // directory are the rules that hold for a path by its directories: the innermost
 // recursive one, else one for the file's own directory.
 func (r rules) directory(file, source string) []hit {
+	if !slices.ContainsFunc(r.policies, func(p *Policy) bool { return len(r.book(r.section(p)).dirs) > 0 }) {
+		return nil
+	}
 	var recursive, direct []hit
 	for i := 0; i < len(file) && i < maxDirs; i++ {
 		if file[i] != '/' {

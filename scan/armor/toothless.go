@@ -96,10 +96,10 @@ func (p *Policy) inContainer(c *Container, policies []*Policy) []Toothless {
 		return []Toothless{{Policy: p.Ref, Cause: o.cause, Container: c.Name, Certain: true, Reason: o.grip.reason, Mend: o.mend}}
 	}
 	var links, applets []string
-	for _, file := range p.process.paths(Block, Audit) {
+	for _, file := range p.process.named {
 		switch real, elsewhere := p.leads(c, file, policies); {
 		case !elsewhere:
-		case path.Base(real) == "busybox":
+		case path.Base(real) == "busybox" && path.Base(file) != "busybox":
 			applets = append(applets, file)
 		default:
 			links = append(links, file+" → "+real)
@@ -129,9 +129,9 @@ func (p *Policy) leads(c *Container, file string, policies []*Policy) (string, b
 	real := c.Paths[file]
 	if c.Paths == nil {
 		switch {
-		case imageFamily(c.Image) == familyBusyBox && applet(path.Base(file)):
+		case applet(path.Base(file)) && imageFamily(c.Image) == familyBusyBox:
 			real = busybox
-		case imageFamily(c.Image) == familyMergedBin && (strings.HasPrefix(file, "/usr/sbin/") || strings.HasPrefix(file, "/sbin/")):
+		case (strings.HasPrefix(file, "/usr/sbin/") || strings.HasPrefix(file, "/sbin/")) && imageFamily(c.Image) == familyMergedBin:
 			real = "/usr/bin/" + path.Base(file)
 		case strings.HasPrefix(file, "/bin/"), strings.HasPrefix(file, "/sbin/") && path.Base(file) != "apk":
 			real = "/usr" + file
