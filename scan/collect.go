@@ -3,6 +3,7 @@ package scan
 import (
 	"cmp"
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -20,6 +21,10 @@ type collector struct {
 	engine  *Engine
 	facts   *factSource
 	owners  *ownerIndex
+	around  *surroundings
+	covers  *coverages
+	layers  *layering
+	door    *doorman
 
 	judged map[Digest]*Judgement
 	groups map[groupKey]*group
@@ -49,11 +54,24 @@ type group struct {
 	count  int
 	first  string
 	oldest time.Time
+	// placements count the pods by how policies see them and where they run.
+	placements map[placement]int
+	// admitted is what admission says of the first of them, and inspected what was
+	// found in its containers.
+	admitted  *admitted
+	inspected map[string]map[string]string
 }
 
-func newCollector(cluster string, engine *Engine, owners *ownerIndex, facts *factSource) *collector {
+// placement is what of a pod the layers at run time look at, beside its spec.
+type placement struct {
+	cover *coverage
+	node  *nodeState
+}
+
+func newCollector(cluster string, engine *Engine, owners *ownerIndex, facts *factSource, around *surroundings) *collector {
 	return &collector{
 		cluster: cluster, engine: engine, facts: facts, owners: owners,
+		around: around, covers: newCoverages(around), layers: newLayering(around), door: newDoorman(around),
 		judged: map[Digest]*Judgement{}, groups: map[groupKey]*group{},
 	}
 }
@@ -62,9 +80,11 @@ func newCollector(cluster string, engine *Engine, owners *ownerIndex, facts *fac
 func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
 	trimmed := make([]Pod, len(pods))
 	digests := make([]Digest, len(pods))
+	covers := make([]*coverage, len(pods))
 	parallel(len(pods), func(i int) {
 		trimmed[i] = Trim(c.facts.pod(&pods[i]))
 		digests[i] = DigestOf(trimmed[i])
+		covers[i] = c.covers.of(&pods[i])
 	})
 	// What is new is judged once, whichever pod of the page shows it first.
 	var fresh []int
@@ -82,10 +102,41 @@ func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
 	for k, i := range fresh {
 		c.judged[digests[i]] = judgements[k]
 	}
-	for i := range pods {
-		c.group(ctx, &pods[i], digests[i])
-	}
+	c.join(ctx, pods, digests, covers)
 	c.pods += len(pods)
+}
+
+// join groups the pods of a page, and asks about the first of each new group what is
+// asked of one pod only.
+func (c *collector) join(ctx context.Context, pods []corev1.Pod, digests []Digest, covers []*coverage) {
+	var first []int
+	var groups []*group
+	for i := range pods {
+		pod := &pods[i]
+		g, isNew := c.group(ctx, pod, digests[i])
+		if isNew {
+			first, groups = append(first, i), append(groups, g)
+		}
+		n := c.around.node(pod.Spec.NodeName)
+		n.containers += running(pod)
+		g.placements[placement{covers[i], n}]++
+	}
+	parallel(len(first), func(k int) {
+		i, g := first[k], groups[k]
+		g.inspected = c.around.inspect(ctx, &pods[i], covers[i])
+		g.admitted = c.door.decide(ctx, &pods[i], digests[i], c.judged[digests[i]])
+	})
+}
+
+// running counts the containers of a pod that run.
+func running(pod *corev1.Pod) int {
+	n := 0
+	for i := range pod.Status.ContainerStatuses {
+		if pod.Status.ContainerStatuses[i].State.Running != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // parallel calls f for 0 to n-1 from as many goroutines as there are processors.
@@ -108,7 +159,8 @@ func parallel(n int, f func(int)) {
 	wg.Wait()
 }
 
-func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
+// group finds the group of a pod.
+func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) (g *group, isNew bool) {
 	key := groupKey{cohort: cohort{namespace: pod.Namespace}, digest: digest}
 	ref := ControllerOf(pod.OwnerReferences)
 	// The kubelet shows its static pods as owned by their node: they are pods of
@@ -122,9 +174,10 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
 		key.owner = ownerRef{ref.APIVersion, ref.Kind, ref.Name, string(ref.UID)}
 		key.hash = cmp.Or(pod.Labels[labelTemplateHash], pod.Labels["controller-revision-hash"])
 	}
-	g := c.groups[key]
+	g = c.groups[key]
 	if g == nil {
-		g = &group{first: pod.Name, oldest: pod.CreationTimestamp.Time}
+		isNew = true
+		g = &group{first: pod.Name, oldest: pod.CreationTimestamp.Time, placements: map[placement]int{}}
 		if ref != nil {
 			copied := *ref
 			g.ref = &copied
@@ -137,6 +190,7 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) {
 	if pod.CreationTimestamp.Time.Before(g.oldest) {
 		g.oldest = pod.CreationTimestamp.Time
 	}
+	return g, isNew
 }
 
 // labelTemplateHash is the label that a Deployment's ReplicaSets and their pods
@@ -175,7 +229,11 @@ func (c *collector) rows(ctx context.Context) []*rows {
 			r = newRows(w, claims)
 			byName[id] = r
 		}
-		r.add(c.judged[key.digest], c.groups[key].count)
+		g, j := c.groups[key], c.judged[key.digest]
+		r.add(j, g.count)
+		for _, at := range g.sorted() {
+			r.addLayers(c.layers.of(j, at.cover, at.node, g), g.admitted, at.node)
+		}
 	}
 	for _, co := range order {
 		keys := cohorts[co]
@@ -217,4 +275,11 @@ func (c *collector) rows(ctx context.Context) []*rows {
 			cmp.Compare(a.workload.Name, b.workload.Name), cmp.Compare(a.claims, b.claims))
 	})
 	return out
+}
+
+// sorted are the placements in an order that does not hang on a map's.
+func (g *group) sorted() []placement {
+	return slices.SortedFunc(maps.Keys(g.placements), func(a, b placement) int {
+		return cmp.Or(cmp.Compare(a.node.name, b.node.name), cmp.Compare(a.cover.key, b.cover.key))
+	})
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
 // Engine judges pods. It holds no state of a run and may be used by many
@@ -14,6 +16,7 @@ import (
 type Engine struct {
 	controls []control
 	paths    []escapePath
+	gates    []string
 	// drafts keeps the working copies of pods for the next ones.
 	drafts sync.Pool
 }
@@ -42,6 +45,12 @@ type Judgement struct {
 	// Unsure says what could not be read and would decide whether a path is open;
 	// empty when nothing is missing.
 	Unsure string
+
+	// What the layers ask of the spec: whether the pod shares the host's processes, its
+	// containers, and which capabilities each of them holds of those that shut a path.
+	hostPID    bool
+	containers []armor.Container
+	holds      map[string][]string
 }
 
 // NewEngine prepares the controls of a level (baseline or restricted) at a version
@@ -55,7 +64,7 @@ func NewEngine(level psa.Level, version psa.Version) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{controls: controls, paths: escapeTable()}, nil
+	return &Engine{controls: controls, paths: escapeTable(), gates: gateCapabilities()}, nil
 }
 
 // Begin makes the engine of a run, and completes the run's Start by what it judges
@@ -86,10 +95,32 @@ func (e *Engine) Judge(pod Pod, facts Facts) *Judgement {
 	d.read(pod)
 	e.judgeControls(d, j)
 	e.judgePaths(d, facts, j)
+	e.forLayers(d, j)
 	j.Findings = d.keep()
 	d.forget()
 	e.drafts.Put(d)
 	return j
+}
+
+// forLayers keeps what the layers ask of the spec.
+func (e *Engine) forLayers(d *draft, j *Judgement) {
+	j.hostPID = d.spec.HostPID
+	j.containers = make([]armor.Container, len(d.containers))
+	for i := range d.containers {
+		c := &d.containers[i]
+		j.containers[i] = armor.Container{Name: c.Name, Image: c.Image, Kind: armor.ContainerKind(c.kind)}
+		if len(j.Paths) == 0 {
+			continue
+		}
+		for _, capability := range e.gates {
+			if c.holds(capability) {
+				if j.holds == nil {
+					j.holds = map[string][]string{}
+				}
+				j.holds[c.Name] = append(j.holds[c.Name], capability)
+			}
+		}
+	}
 }
 
 // judgeControls finds what each control refuses and by which fields. The draft is
@@ -189,7 +220,7 @@ func Rules() []Rule {
 	for _, p := range escapeTable() {
 		rules = append(rules, p.Rule)
 	}
-	rules = append(rules, exceptionRules()...)
+	rules = slices.Concat(rules, exceptionRules(), policyRules())
 	slices.SortFunc(rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	return rules
 }

@@ -58,6 +58,9 @@ type Finding struct {
 	// Fix is the single change of Field that was tried and found to help.
 	Fix     *Fix   `json:"fix,omitempty"`
 	Message string `json:"message"`
+	// Policies are those that do not bite, and Mend is what would make them.
+	Policies []string `json:"policies,omitempty"`
+	Mend     string   `json:"mend,omitempty"`
 	// Lowered says what in the spec takes force from the finding.
 	Lowered []Lowering `json:"lowered,omitempty"`
 	// Pods counts the pods that share this, and Claims is as in WorkloadVerdict.

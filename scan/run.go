@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,13 @@ type ClusterOptions struct {
 	// Failures are what the caller could not read before; they are reported with
 	// the scan's own.
 	Failures []Failure
+	// Probes are the ways of looking closer that the user consented to.
+	Probes Probes
+
+	// manifests is true where the cluster is a folder of manifests.
+	manifests bool
+	// server is the API server's version.
+	server string
 }
 
 // clusterRun is the state of one scan of a cluster.
@@ -36,6 +44,8 @@ type clusterRun struct {
 	next    Handler
 
 	collector *collector
+	around    *surroundings
+	rules     ruleIndex
 	// partial holds, by namespace ("" for all), why not all pods could be read.
 	partial map[string]string
 	missing []Failure
@@ -46,7 +56,7 @@ type clusterRun struct {
 // wrong version), or the handler's. A cancelled context ends the stream early,
 // marked as interrupted.
 func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next Handler) error {
-	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures)}
+	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures), rules: newRuleIndex()}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
@@ -90,38 +100,43 @@ func (r *clusterRun) begin(ctx context.Context) error {
 		return err
 	}
 	start.Namespaces = r.Namespaces
-	r.collector = newCollector(r.Start.Cluster, engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster))
-	return r.send(Event{Start: &start})
+	if err := r.send(Event{Start: &start}); err != nil {
+		return err
+	}
+	r.around = readSurroundings(ctx, r.cluster, &r.ClusterOptions, server)
+	r.collector = newCollector(r.Start.Cluster, engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster), r.around)
+	return nil
+}
+
+// serverPSS is the version of the Pod Security Standards that the API server has.
+func serverPSS(server string) psa.Version {
+	version, _, err := ResolvePSS(PSSServer, server)
+	if err != nil {
+		return psa.LatestVersion()
+	}
+	return version
 }
 
 // read goes through nodes, namespaces and pods.
 func (r *clusterRun) read(ctx context.Context) error {
-	nodes, err := r.cluster.Nodes(ctx)
-	if err != nil {
-		r.missing = append(r.missing, failureOf("nodes", "", err, "what the nodes' kernels are"))
-	}
-	slices.SortFunc(nodes, func(a, b corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range nodes {
-		if err := r.send(Event{Node: nodeOf(&nodes[i])}); err != nil {
+	for _, n := range r.around.sortedNodes() {
+		node := nodeOf(n.node)
+		node.Enforcement = &n.enforcement
+		if err := r.send(Event{Node: node}); err != nil {
 			return err
 		}
 	}
 	if len(r.Namespaces) > 0 {
 		return r.readNamed(ctx, r.Namespaces)
 	}
-	namespaces, err := r.cluster.Namespaces(ctx)
-	if err != nil {
-		r.missing = append(r.missing, failureOf("namespaces", "", err, "which namespaces there are"))
-	}
-	err = r.readPods(ctx, corev1.NamespaceAll)
+	err := r.readPods(ctx, corev1.NamespaceAll)
 	// A right that is lost in the middle is no reason to count the first pods twice.
-	if !apierrors.IsForbidden(err) || len(namespaces) == 0 || r.collector.pods > 0 {
+	if !apierrors.IsForbidden(err) || len(r.around.namespaces) == 0 || r.collector.pods > 0 {
 		return r.podsFailed(corev1.NamespaceAll, err)
 	}
 	// Not all at once, but perhaps one by one.
 	r.collector.owners.everywhere = false
-	for i := range namespaces {
-		ns := namespaces[i].Name
+	for _, ns := range slices.Sorted(maps.Keys(r.around.namespaces)) {
 		if err := r.podsFailed(ns, r.readPods(ctx, ns)); err != nil {
 			return err
 		}
@@ -143,15 +158,10 @@ func (r *clusterRun) readNamed(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	if len(empty) == 0 {
-		return nil
-	}
-	namespaces, err := r.cluster.Namespaces(ctx)
 	for _, ns := range empty {
-		switch {
-		case err != nil:
+		if err := r.around.namespacesErr; err != nil {
 			r.missing = append(r.missing, failureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
-		case !slices.ContainsFunc(namespaces, func(n corev1.Namespace) bool { return n.Name == ns }):
+		} else if r.around.namespaces[ns] == nil {
 			r.missing = append(r.missing, Failure{
 				Subject: "namespace " + ns, Namespace: ns, Reason: FailureNotFound,
 				Message: fmt.Sprintf("namespace %q does not exist", ns), Affects: "nothing was scanned there",
@@ -183,7 +193,10 @@ func (r *clusterRun) podsFailed(namespace string, err error) error {
 func (r *clusterRun) end(ctx context.Context) error {
 	owners := r.collector.owners
 	owners.wait()
-	all := r.collector.rows(ctx)
+	all, err := r.addTemplates(ctx, r.collector.rows(ctx))
+	if err != nil && ctx.Err() == nil {
+		r.missing = append(r.missing, failureOf("templates", "", err, "workloads without pods"))
+	}
 	if ctx.Err() != nil {
 		return r.interrupted()
 	}
@@ -197,25 +210,60 @@ func (r *clusterRun) end(ctx context.Context) error {
 			Message: "no pod matches the selector", Affects: "everything: nothing was judged",
 		})
 	}
+	r.missing = append(r.missing, r.around.failures...)
 	if err := r.sendFailures(); err != nil {
 		return err
 	}
 	if err := r.sendUnread(); err != nil {
 		return err
 	}
+	tally := newPolicyTally()
 	for _, row := range all {
 		incomplete := cmp.Or(r.partial[row.workload.Namespace], r.partial[corev1.NamespaceAll])
-		var decl Declaration
+		decl := row.decl
 		if r.Declarations != nil {
 			if d, ok := r.Declarations.Find(row.workload); ok {
 				decl = d
 			}
 		}
-		if err := row.emit(decl, incomplete, r.next); err != nil {
+		if err := row.emit(decl, incomplete, r.rules, r.next); err != nil {
 			return fmt.Errorf("%w: %w", errHandler, err)
 		}
+		tally.add(row)
+	}
+	if err := r.sendPolicies(tally); err != nil {
+		return err
 	}
 	return r.send(Event{End: &End{Pods: r.collector.pods, Incomplete: len(r.missing) > 0}})
+}
+
+// sendPolicies sends what is wrong with policies and nodes themselves, and what each
+// policy does.
+func (r *clusterRun) sendPolicies(tally *policyTally) error {
+	scope := policyScope{namespaces: r.Namespaces, whole: r.whole}
+	findings, policies := r.around.policyEvents(r.Start.Cluster, r.rules, tally, scope, r.collector.covers)
+	for i := range findings {
+		if err := r.send(Event{Finding: &findings[i]}); err != nil {
+			return err
+		}
+	}
+	for i := range policies {
+		if err := r.send(Event{Policy: &policies[i]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole reports whether all pods of a namespace ("" for the cluster) were seen.
+func (r *clusterRun) whole(namespace string) bool {
+	switch {
+	case r.Start.Selector != "" || r.partial[corev1.NamespaceAll] != "":
+		return false
+	case namespace == "":
+		return len(r.Namespaces) == 0 && len(r.partial) == 0
+	}
+	return r.partial[namespace] == "" && (len(r.Namespaces) == 0 || slices.Contains(r.Namespaces, namespace))
 }
 
 // sendFailures sends what could not be read, in the same order in every run.

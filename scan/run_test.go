@@ -95,7 +95,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 		},
 		"whether a namespace exists": {
 			func(m *memory) { m.namespaces, m.namespacesErr = nil, forbidden("namespaces") }, []string{"shpo"},
-			nil, []string{"namespace shpo shpo: forbidden"},
+			nil, []string{"namespace shpo shpo: forbidden", "namespaces: forbidden"},
 		},
 		"runtime classes that no pod names": {
 			func(m *memory) { m.runtimeErr = forbidden("runtimeclasses") }, nil,

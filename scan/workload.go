@@ -2,7 +2,6 @@ package scan
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -38,6 +37,19 @@ type rows struct {
 	// decide otherwise and is not known.
 	exposed bool
 	unsure  string
+	// layers is what the layers say, the worst of all that was added; nil where they
+	// were not asked. nodes are those where the pods run.
+	layers  *Layers
+	layered map[layerSource]bool
+	nodes   map[*nodeState]bool
+	// decl is where the workload is declared, as far as the source itself knows.
+	decl Declaration
+}
+
+// layerSource is where an answer of the layers comes from.
+type layerSource struct {
+	layers   *Layers
+	admitted *admitted
 }
 
 func newRows(w Workload, claims string) *rows {
@@ -86,6 +98,28 @@ func (r *rows) add(j *Judgement, pods int) {
 	}
 }
 
+// addLayers joins what the layers say of some of the pods, which run on the node.
+func (r *rows) addLayers(l *Layers, a *admitted, n *nodeState) {
+	if r.nodes == nil {
+		r.nodes, r.layered = map[*nodeState]bool{}, map[layerSource]bool{}
+	}
+	if n.name != "" {
+		r.nodes[n] = true
+	}
+	source := layerSource{l, a}
+	if r.layered[source] {
+		return
+	}
+	r.layered[source] = true
+	with := l.withAdmission(a)
+	if r.layers == nil {
+		r.layers = with
+	} else {
+		r.layers.merge(with)
+	}
+	r.layers.mergeAdmission(a)
+}
+
 func (f *Finding) worse(than *Finding) bool {
 	if f.Open != than.Open {
 		return f.Open
@@ -104,7 +138,11 @@ func union(a, b []string) []string {
 
 // emit sends the findings, worst first, and then the verdict. incomplete says why
 // not all of the workload's pods are known, empty when they are.
-func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
+func (r *rows) emit(decl Declaration, incomplete string, rules ruleIndex, next Handler) error {
+	if r.layers != nil {
+		r.guard()
+		r.findings = append(r.findings, r.toothless(rules)...)
+	}
 	slices.SortStableFunc(r.findings, compareFindings)
 	for i := range r.findings {
 		f := r.findings[i]
@@ -115,21 +153,7 @@ func (r *rows) emit(decl Declaration, incomplete string, next Handler) error {
 			return err
 		}
 	}
-	slices.Sort(r.paths)
-	v := &WorkloadVerdict{
-		Workload: r.workload, Severity: r.severity, Paths: r.paths,
-		PSSAllowed: r.allowed, Controls: r.controls, Pods: r.pods, Claims: r.claims,
-	}
-	switch unknown := cmp.Or(r.unsure, incomplete); {
-	case r.exposed && len(r.paths) == 1:
-		v.Verdict, v.Reason = VerdictExposed, "one escape path is open in the spec: "+r.paths[0]
-	case r.exposed:
-		v.Verdict, v.Reason = VerdictExposed, fmt.Sprintf("%d escape paths are open in the spec, the worst %s", len(r.paths), r.severity)
-	case unknown != "":
-		v.Verdict, v.Reason = VerdictUnknown, unknown
-	default:
-		v.Verdict, v.Reason = VerdictClosed, "no escape path is open in the spec"
-	}
+	v := r.verdict(incomplete)
 	if decl != nil {
 		v.Location = decl.Place()
 	}
@@ -153,9 +177,14 @@ func compareFindings(a, b Finding) int {
 func DocumentEvents(w Workload, j *Judgement, decl Declaration) []Event {
 	r := newRows(w, "")
 	r.add(j, 0)
+	return r.events(decl, nil)
+}
+
+// events are what emit sends.
+func (r *rows) events(decl Declaration, rules ruleIndex) []Event {
 	events := make([]Event, 0, len(r.findings)+1)
 	// Appending cannot fail.
-	_ = r.emit(decl, "", HandlerFunc(func(e Event) error {
+	_ = r.emit(decl, "", rules, HandlerFunc(func(e Event) error {
 		events = append(events, e)
 		return nil
 	}))

@@ -1,0 +1,253 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
+)
+
+// surroundings are what of a cluster stands around its pods: namespaces, nodes and
+// policies, and what of it could not be read. They are read before the pods and
+// held whole.
+type surroundings struct {
+	now    time.Time
+	probes Probes
+
+	namespaces map[string]*corev1.Namespace
+	// namespacesUnknown says why not all namespaces are known, empty when they are.
+	namespacesUnknown string
+	namespacesErr     error
+
+	nodes        map[string]*nodeState
+	nodesUnknown string
+	// nowhere is what holds for pods that have no node yet, strange what holds on
+	// nodes that were not among those read.
+	nowhere *nodeState
+	strange map[string]*nodeState
+
+	armor *armor.Index
+	// armorUnknown says why not all of KubeArmor's policies are known.
+	armorUnknown string
+	armorLabels  []string
+
+	admission *admission.Set
+	// inCEL are the policies in CEL among them.
+	inCEL []celPolicy
+	// keys is what of a pod's identity admission reads.
+	keys admission.Keys
+
+	mu       sync.Mutex
+	failures []Failure
+}
+
+// readSurroundings reads everything that is not pods. What cannot be read is a
+// failure, and what hangs on it is unknown.
+func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions, server string) *surroundings {
+	opts.server = server
+	s := &surroundings{
+		now: opts.Start.Time, probes: opts.Probes,
+		namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*nodeState{}, strange: map[string]*nodeState{},
+		admission: &admission.Set{Server: serverPSS(server)},
+	}
+	var nodes []corev1.Node
+	var agents []corev1.Pod
+	var agentsErr error
+	raw := make([]objects, len(ObjectKinds()))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var err error
+		nodes, err = cluster.Nodes(ctx)
+		if !opts.manifests || !errors.Is(err, ErrNotRecorded) {
+			s.failed("nodes", err, "what the nodes' kernels are and enforce")
+		}
+		if err != nil {
+			s.nodesUnknown = unread("nodes", err)
+		}
+	})
+	wg.Go(func() {
+		namespaces, err := cluster.Namespaces(ctx)
+		if opts.manifests && errors.Is(err, ErrNotRecorded) {
+			s.namespacesUnknown = unread("namespaces", err)
+			return
+		}
+		s.namespacesErr = err
+		s.failed("namespaces", err, "which namespaces there are, and what their labels ask of admission")
+		if err != nil {
+			s.namespacesUnknown = unread("namespaces", err)
+		}
+		for i := range namespaces {
+			s.namespaces[namespaces[i].Name] = &namespaces[i]
+		}
+	})
+	wg.Go(func() { agents, agentsErr = cluster.LabelledPods(ctx, kernel.AgentSelector) })
+	// A few at a time: the API server has others to serve.
+	kinds := make(chan int)
+	for range 4 {
+		wg.Go(func() {
+			for i := range kinds {
+				raw[i] = readObjects(ctx, cluster, ObjectKinds()[i])
+			}
+		})
+	}
+	for i := range raw {
+		kinds <- i
+	}
+	close(kinds)
+	wg.Wait()
+
+	s.readPolicies(ctx, cluster, raw, opts)
+	s.readNodes(ctx, nodes, agents, agentsErr)
+	return s
+}
+
+// failed records an error of reading subject, nil for none.
+func (s *surroundings) failed(subject string, err error, affects string) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, failureOf(subject, "", err, affects))
+}
+
+// unread says for a verdict why something is not known.
+func unread(subject string, err error) string {
+	if errors.Is(err, ErrNotRecorded) {
+		return subject + " are not in the dump"
+	}
+	return fmt.Sprintf("%s could not be read (%s)", subject, failureReason(err))
+}
+
+// objects are those of one kind, and why there may be more.
+type objects struct {
+	kind  schema.GroupKind
+	items [][]byte
+	err   error
+}
+
+func readObjects(ctx context.Context, cluster Cluster, kind schema.GroupKind) objects {
+	o := objects{kind: kind}
+	o.err = cluster.Objects(ctx, kind, func(object []byte) error {
+		o.items = append(o.items, object)
+		return nil
+	})
+	// Of a kind that is not served there is nothing.
+	if errors.Is(o.err, ErrNotServed) {
+		o.err = nil
+	}
+	return o
+}
+
+// readPolicies decodes what was read of each kind of policy.
+func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []objects, opts *ClusterOptions) {
+	manifests := opts.manifests
+	byKind := map[schema.GroupKind]objects{}
+	for _, o := range raw {
+		byKind[o.kind] = o
+		if o.err == nil || manifests && o.kind.Group == kindKSP.Group && errors.Is(o.err, ErrNotRecorded) {
+			continue
+		}
+		affects := "what admission refuses"
+		if o.kind.Group == kindKSP.Group {
+			affects = "what KubeArmor blocks at run time"
+			s.armorUnknown = cmp.Or(s.armorUnknown, unread(plural(o.kind), o.err))
+		} else {
+			s.admission.Missing = append(s.admission.Missing, unread(plural(o.kind), o.err))
+		}
+		if !manifests || !errors.Is(o.err, ErrNotRecorded) {
+			s.failed(o.kind.String(), o.err, affects)
+		}
+	}
+	s.readArmor(byKind[kindKSP], byKind[kindCSP])
+	s.readAdmission(ctx, cluster, byKind, opts.server)
+	s.keys = s.admission.Keys()
+}
+
+// plural is the name of a kind's objects for people.
+func plural(kind schema.GroupKind) string {
+	if base, ok := strings.CutSuffix(kind.Kind, "y"); ok {
+		return base + "ies"
+	}
+	return kind.Kind + "s"
+}
+
+func (s *surroundings) readArmor(lists ...objects) {
+	var policies []*armor.Policy
+	for _, list := range lists {
+		for _, item := range list.items {
+			p, err := armor.Decode(armor.Kind(list.kind.Kind), item)
+			if err != nil {
+				s.broken(list.kind, err, &s.armorUnknown)
+				continue
+			}
+			policies = append(policies, p)
+		}
+	}
+	s.armor = armor.NewIndex(policies)
+	s.armorLabels = s.armor.LabelKeys()
+}
+
+// broken records a policy that cannot be understood: what it does is not known.
+func (s *surroundings) broken(kind schema.GroupKind, err error, unknown *string) {
+	s.failures = append(s.failures, Failure{
+		Subject: kind.String(), Reason: FailureInvalid, Message: err.Error(), Affects: "what this policy does",
+	})
+	*unknown = cmp.Or(*unknown, "a "+kind.Kind+" could not be understood: "+err.Error())
+}
+
+func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds map[schema.GroupKind]objects, server string) {
+	missing := func(kind schema.GroupKind, err error) {
+		var why string
+		s.broken(kind, err, &why)
+		s.admission.Missing = append(s.admission.Missing, why)
+	}
+	for _, kind := range []schema.GroupKind{kindKyverno, kindKyvernoNS} {
+		for _, item := range kinds[kind].items {
+			p, err := admission.DecodeKyverno(kind.Kind, item)
+			if err != nil {
+				missing(kind, err)
+				continue
+			}
+			s.admission.Kyverno = append(s.admission.Kyverno, p)
+		}
+	}
+	for _, item := range kinds[kindException].items {
+		x, err := admission.DecodeKyvernoException(item)
+		if err != nil {
+			missing(kindException, err)
+			continue
+		}
+		s.admission.Exceptions = append(s.admission.Exceptions, x)
+	}
+	s.readExpressions(ctx, cluster, kinds, server, missing)
+}
+
+// namespace is what is known of a namespace: nil with the reason when it is not.
+func (s *surroundings) namespace(name string) (*corev1.Namespace, string) {
+	if ns := s.namespaces[name]; ns != nil {
+		return ns, ""
+	}
+	return nil, cmp.Or(s.namespacesUnknown, "namespace "+name+" was not among those read")
+}
+
+// sortedNames are the names of the nodes, in order.
+func (s *surroundings) sortedNodes() []*nodeState {
+	list := make([]*nodeState, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(a, b *nodeState) int { return cmp.Compare(a.node.Name, b.node.Name) })
+	return list
+}

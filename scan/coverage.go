@@ -1,0 +1,114 @@
+package scan
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+)
+
+// coverage is what KubeArmor's policies see of pods: those that look the same to
+// their selectors share one.
+type coverage struct {
+	key       string
+	namespace string
+	// labels and annotations are those that are read, no others.
+	labels, annotations map[string]string
+	policies            []*armor.Policy
+	pods                int
+}
+
+// coverages keeps one coverage for each look.
+type coverages struct {
+	s  *surroundings
+	mu sync.Mutex
+	by map[string]*coverage
+}
+
+func newCoverages(s *surroundings) *coverages {
+	return &coverages{s: s, by: map[string]*coverage{}}
+}
+
+// armorAnnotations are those of a pod that KubeArmor reads.
+func armorAnnotations() []string { return []string{"kubearmor-policy"} }
+
+// of finds the coverage of a pod. It may be called from several goroutines.
+func (c *coverages) of(pod *corev1.Pod) *coverage {
+	key := c.key(pod)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cov := c.by[key]
+	if cov == nil {
+		cov = &coverage{
+			key: key, namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, c.s.armorLabels), annotations: only(pod.Annotations, armorAnnotations()),
+		}
+		cov.policies = c.s.armor.Select(cov.namespace, cov.labels)
+		c.by[key] = cov
+	}
+	cov.pods++
+	return cov
+}
+
+// key is different for pods that a selector could tell apart.
+func (c *coverages) key(pod *corev1.Pod) string {
+	var b strings.Builder
+	b.WriteString(pod.Namespace)
+	write := func(from map[string]string, keys []string) {
+		for _, k := range keys {
+			if v, ok := from[k]; ok {
+				b.WriteByte(0)
+				b.WriteString(k)
+				b.WriteByte('=')
+				b.WriteString(v)
+			}
+		}
+		b.WriteByte(1)
+	}
+	write(pod.Labels, c.s.armorLabels)
+	write(pod.Annotations, armorAnnotations())
+	return b.String()
+}
+
+// only copies what is under the keys. Nothing of it is shared with the pod, which
+// may be large and is let go.
+func only(from map[string]string, keys []string) map[string]string {
+	var kept map[string]string
+	for _, k := range keys {
+		if v, ok := from[k]; ok {
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[k] = strings.Clone(v)
+		}
+	}
+	return kept
+}
+
+// inspected is what --inspect-images finds in a running pod: for each container the
+// real paths behind those that the policies name. It is nil when nobody asked.
+func (s *surroundings) inspect(ctx context.Context, pod *corev1.Pod, cov *coverage) map[string]map[string]string {
+	if s.probes.Inspect == nil || len(cov.policies) == 0 {
+		return nil
+	}
+	paths := armor.PathsToInspect(cov.policies)
+	if len(paths) == 0 {
+		return nil
+	}
+	found := map[string]map[string]string{}
+	for i := range pod.Status.ContainerStatuses {
+		status := &pod.Status.ContainerStatuses[i]
+		if status.State.Running == nil {
+			continue
+		}
+		real, err := s.probes.Inspect(ctx, pod.Namespace, pod.Name, status.Name, paths)
+		if err != nil {
+			s.failed("image of "+pod.Namespace+"/"+pod.Name+" "+status.Name, err, "which programs are behind the paths that policies name")
+			continue
+		}
+		found[strings.Clone(status.Name)] = real
+	}
+	return found
+}
