@@ -124,6 +124,9 @@ type Agent struct {
 	NotReady string
 	// Image is the agent's image.
 	Image string
+	// Enforcer is the enforcer that the pod was made for: its node selector asks for
+	// this value of the node's label. Empty when it asks for none.
+	Enforcer string
 }
 
 // Probe is what KubeArmor's agent writes about its node (the file
@@ -167,12 +170,19 @@ type Machine struct {
 	// Config is the value of CONFIG_BPF_LSM, ConfigLSM that of CONFIG_LSM.
 	Config    Reading `json:"config"`
 	ConfigLSM Reading `json:"configLSM"`
+	// CommandLine is what the kernel was booted with, as far as it concerns security
+	// modules: lsm=, security=, lockdown=.
+	CommandLine Reading `json:"commandLine"`
 	// Load is what became of a no-op program of type LSM: loaded and attached or
 	// refused, and by what.
 	Load Reading `json:"load"`
 	// Loads is yes when it loaded and attached, no when the kernel refused it, and
 	// unknown when it was not tried or could not be.
 	Loads Answer `json:"loads"`
+	// Called is whether the kernel called the program while it was attached. A kernel
+	// that is built with BPF-LSM but booted without it loads and attaches programs and
+	// calls none.
+	Called Answer `json:"called"`
 	// Conclusion is whether this kernel can enforce BPF-LSM programs, and Reason why.
 	Conclusion Answer `json:"conclusion"`
 	Reason     string `json:"reason"`
