@@ -192,12 +192,10 @@ func BenchmarkSelect(b *testing.B) {
 		for b.Loop() {
 			pod := &pods[i%len(pods)]
 			i++
-			var selected []*armor.Policy
-			for _, p := range policies {
-				if p.Selects(pod.Namespace, pod.Labels) {
-					selected = append(selected, p)
-				}
-			}
+			slices.IndexFunc(policies, func(p *armor.Policy) bool {
+				p.Selects(pod.Namespace, pod.Labels)
+				return false
+			})
 		}
 	})
 }

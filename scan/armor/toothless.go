@@ -2,7 +2,6 @@ package armor
 
 import (
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
@@ -12,6 +11,8 @@ import (
 // the order of the policies.
 func toothless(policies []*Policy, pod *Pod, obstacles []obstacle) []Toothless {
 	var found []Toothless
+	full := entries(policies) > maxRulesPerContainer
+	named := make([]namedPaths, len(pod.Containers))
 	for _, p := range policies {
 		found = append(found, p.inForm(pod)...)
 		if p.empty() {
@@ -21,14 +22,14 @@ func toothless(policies []*Policy, pod *Pod, obstacles []obstacle) []Toothless {
 			found = append(found, Toothless{Policy: p.Ref, Cause: o.cause, Certain: o.certain, Reason: o.grip.reason, Mend: o.mend})
 		}
 		found = append(found, p.onNode(&pod.Node)...)
-		if n := entries(policies); n > maxRulesPerContainer {
+		if full {
 			found = append(found, Toothless{Policy: p.Ref, Cause: CauseEnforcer, Certain: true,
 				Reason: "the policies that select the pod need more entries than KubeArmor keeps for a container, and which are left out is not known",
 				Mend:   "name directories instead of single paths, or drop policies that say the same"})
 		}
 		for i := range pod.Containers {
 			if c := &pod.Containers[i]; p.covers(c.Name) {
-				found = append(found, p.inContainer(c, policies)...)
+				found = append(found, p.inContainer(c, &named[i], policies)...)
 			}
 		}
 	}
@@ -91,14 +92,14 @@ func (p *Policy) onNode(node *kernel.Enforcement) []Toothless {
 }
 
 // inContainer is what in a container keeps the policy from biting.
-func (p *Policy) inContainer(c *Container, policies []*Policy) []Toothless {
+func (p *Policy) inContainer(c *Container, others *namedPaths, policies []*Policy) []Toothless {
 	if o := containerObstacle(c.Kind); o != nil {
 		return []Toothless{{Policy: p.Ref, Cause: o.cause, Container: c.Name, Certain: true, Reason: o.grip.reason, Mend: o.mend}}
 	}
 	var links, applets []string
 	for _, file := range p.process.named {
-		switch real, elsewhere := p.leads(c, file, policies); {
-		case !elsewhere:
+		switch real := c.leads(file); {
+		case real == "" || others.has(real, c, policies):
 		case path.Base(real) == "busybox" && path.Base(file) != "busybox":
 			applets = append(applets, file)
 		default:
@@ -123,33 +124,43 @@ func (p *Policy) inContainer(c *Container, policies []*Policy) []Toothless {
 	return found
 }
 
-// leads tells whether a path of a rule leads elsewhere in the container, to a file
-// that no policy here names.
-func (p *Policy) leads(c *Container, file string, policies []*Policy) (string, bool) {
+// leads is where a path of a rule leads in the container, as far as is known or
+// likely; empty when nothing speaks for another place than itself.
+func (c *Container) leads(file string) string {
 	real := c.Paths[file]
 	if c.Paths == nil {
+		inSbin := strings.HasPrefix(file, "/sbin/")
 		switch {
 		case applet(path.Base(file)) && imageFamily(c.Image) == familyBusyBox:
 			real = busybox
-		case (strings.HasPrefix(file, "/usr/sbin/") || strings.HasPrefix(file, "/sbin/")) && imageFamily(c.Image) == familyMergedBin:
+		case (inSbin || strings.HasPrefix(file, "/usr/sbin/")) && imageFamily(c.Image) == familyMergedBin:
 			real = "/usr/bin/" + path.Base(file)
-		case strings.HasPrefix(file, "/bin/"), strings.HasPrefix(file, "/sbin/") && path.Base(file) != "apk":
+		case strings.HasPrefix(file, "/bin/"), inSbin && path.Base(file) != "apk":
 			real = "/usr" + file
 		}
 	}
-	if real == "" || real == file {
-		return "", false
+	if real == file {
+		return ""
 	}
-	named := slices.ContainsFunc(policies, func(q *Policy) bool {
-		if !q.covers(c.Name) {
-			return false
-		}
-		for _, b := range []*book{&q.process.loaded, &q.process.audited} {
-			if v, ok := b.exact[ruleKey{real, ""}]; ok && v.action != Allow {
-				return true
+	return real
+}
+
+// namedPaths are the files that the policies on one container block or audit, put
+// together when they are first asked for.
+type namedPaths map[string]bool
+
+// has tells whether a policy on the container names the file, or a folder of it.
+func (n *namedPaths) has(file string, c *Container, policies []*Policy) bool {
+	if *n == nil {
+		*n = namedPaths{}
+		for _, p := range policies {
+			if !p.covers(c.Name) {
+				continue
+			}
+			for _, named := range p.process.named {
+				(*n)[named] = true
 			}
 		}
-		return len((rules{[]*Policy{q}, processSection, loadedBook}).directory(real, "")) > 0
-	})
-	return real, !named
+	}
+	return (*n)[file] || len(rules{policies, processSection, loadedBook}.directory(file, "")) > 0
 }
