@@ -192,10 +192,9 @@ func BenchmarkSelect(b *testing.B) {
 		for b.Loop() {
 			pod := &pods[i%len(pods)]
 			i++
-			slices.IndexFunc(policies, func(p *armor.Policy) bool {
+			for _, p := range policies {
 				p.Selects(pod.Namespace, pod.Labels)
-				return false
-			})
+			}
 		}
 	})
 }
