@@ -132,26 +132,3 @@ type Subject struct {
 	// OwnerKind and OwnerName are the workload's, "Pod" for a pod of its own.
 	OwnerKind, OwnerName string
 }
-
-// Rules is what rules on pods: a policy with its bindings, or the labels of
-// namespaces.
-type Rules interface {
-	// Rule says what it does to the pod. It is empty where it has nothing to do with
-	// it.
-	Rule(s Subject) []Ruling
-	// Reads is what of the pod's identity the rulings depend on. Two pods of one
-	// namespace and one spec that do not differ in it get the same rulings.
-	Reads() Keys
-}
-
-// Keys is what of a pod's identity is read.
-type Keys struct {
-	// All: all labels, all annotations, the names and the owner.
-	All bool
-	// Labels and Annotations are the keys that are read, sorted.
-	Labels, Annotations []string
-	// AnyLabels and AnyAnnotations: whether there are any at all.
-	AnyLabels, AnyAnnotations bool
-	// Names: the pod's name and its owner's.
-	Names bool
-}
