@@ -22,6 +22,7 @@ type admitted struct {
 	// reopen and reopens are as in Layers, empty where a path is open already.
 	reopen  admission.Answer
 	reopens []string
+	because string
 }
 
 // doorman decides about admission, once for pods that look the same to it.
@@ -99,7 +100,7 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 		return a
 	}
 	if d.s.keys.All {
-		a.reopen, a.reopens = d.reopenings(subject)
+		a.reopen, a.reopens, a.because = d.reopenings(subject)
 		return a
 	}
 	d.mu.Lock()
@@ -107,12 +108,12 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 	d.mu.Unlock()
 	if known == nil {
 		known = &admitted{}
-		known.reopen, known.reopens = d.reopenings(subject)
+		known.reopen, known.reopens, known.because = d.reopenings(subject)
 		d.mu.Lock()
 		d.reopenBy[identity] = known
 		d.mu.Unlock()
 	}
-	a.reopen, a.reopens = known.reopen, known.reopens
+	a.reopen, a.reopens, a.because = known.reopen, known.reopens, known.because
 	return a
 }
 
@@ -227,28 +228,23 @@ func (d *doorman) refusesPath(subject admission.Subject, l pathLayer, by admissi
 }
 
 // reopenings tells whether admission keeps every escape path out of a workload that
-// has none, and which it lets in.
-func (d *doorman) reopenings(subject admission.Subject) (admission.Answer, []string) {
-	answer := admission.Refuses
-	var open []string
+// has none, which it lets in, and why it does so with the first.
+func (d *doorman) reopenings(subject admission.Subject) (answer admission.Answer, open []string, because string) {
+	answer = admission.Refuses
 	for _, id := range reopenings() {
 		pod := cleanPod(subject.Pod.ObjectMeta)
 		pathLayerOf(id).reopen(&pod.Spec)
 		sub := subject
 		sub.Pod = pod
-		switch d.s.admission.Decide(sub).Answer {
-		case admission.Admits:
-			answer = admission.Admits
+		decision := d.s.admission.Decide(sub)
+		if decision.Answer != admission.Refuses {
 			open = append(open, id)
-		case admission.Unknown:
-			if answer == admission.Refuses {
-				answer = admission.Unknown
-			}
-			open = append(open, id)
-		case admission.Refuses:
+		}
+		if rankAdmission(decision.Answer) < rankAdmission(answer) {
+			answer, because = decision.Answer, decision.Reason
 		}
 	}
-	return answer, open
+	return answer, open, because
 }
 
 // mergeAdmission takes what admission says of another part of the pods into l: what
@@ -258,7 +254,7 @@ func (l *Layers) mergeAdmission(a *admitted) {
 		l.Admission = a.decision
 	}
 	if a.reopen != "" && (l.Reopen == "" || rankAdmission(a.reopen) < rankAdmission(l.Reopen)) {
-		l.Reopen = a.reopen
+		l.Reopen, l.ReopenReason = a.reopen, a.because
 	}
 	l.Reopens = union(l.Reopens, a.reopens)
 }

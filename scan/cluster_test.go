@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	psa "k8s.io/pod-security-admission/api"
@@ -36,6 +37,9 @@ type memory struct {
 	podsBefore int
 	owners     map[schema.GroupVersionKind][]Owner
 	ownersErr  map[string]error
+	objects    map[schema.GroupKind][]string
+	objectsErr map[string]error
+	agentsErr  error
 	// onPage is called before each page of pods, onOwners before each list of them.
 	onPage   func(n int)
 	onOwners func()
@@ -274,8 +278,28 @@ func wantLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func (m *memory) Objects(context.Context, schema.GroupKind, func([]byte) error) error {
-	return ErrNotServed
+func (m *memory) Objects(_ context.Context, kind schema.GroupKind, visit func([]byte) error) error {
+	if err := m.objectsErr[kind.Kind]; err != nil {
+		return err
+	}
+	for _, object := range m.objects[kind] {
+		if err := visit([]byte(object)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (m *memory) LabelledPods(context.Context, string) ([]corev1.Pod, error) { return nil, nil }
+func (m *memory) LabelledPods(_ context.Context, selector string) ([]corev1.Pod, error) {
+	match, err := labels.Parse(selector)
+	if err != nil {
+		return nil, err
+	}
+	var found []corev1.Pod
+	for _, pod := range m.pods {
+		if match.Matches(labels.Set(pod.Labels)) {
+			found = append(found, pod)
+		}
+	}
+	return found, m.agentsErr
+}

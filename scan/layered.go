@@ -90,6 +90,9 @@ func (s *surroundings) layers(j *Judgement, cov *coverage, n *nodeState, real ma
 		for i := range cc.Covers {
 			// The set is the same for everybody; only what is missing of it is news.
 			cc.Covers[i].Element.Paths = nil
+			if len(cov.policies) == 0 {
+				cc.Covers[i].Reason = ""
+			}
 		}
 		l.Runtime.Containers = append(l.Runtime.Containers, cc)
 	}

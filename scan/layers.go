@@ -23,11 +23,14 @@ type Layers struct {
 	Admission admission.Decision `json:"admission"`
 	// Reopen is whether admission refuses a pod of this workload into which an escape
 	// path is put, for the paths that Pod Security baseline refuses; Reopens are the
-	// paths that it would let in, or of which that is not known.
-	Reopen  admission.Answer `json:"reopen"`
+	// paths that it would let in, or of which that is not known. Only workloads without
+	// an open path are asked about.
+	Reopen  admission.Answer `json:"reopen,omitempty"`
 	Reopens []string         `json:"reopens,omitempty"`
-	Runtime RuntimeLayer     `json:"runtime"`
-	Kernel  KernelLayer      `json:"kernel"`
+	// ReopenReason is why it lets the first of them in.
+	ReopenReason string       `json:"reopenReason,omitempty"`
+	Runtime      RuntimeLayer `json:"runtime"`
+	Kernel       KernelLayer  `json:"kernel"`
 	// Paths is the matrix: each open path of each container against the layers, the
 	// worst first.
 	Paths []PathLayers `json:"paths,omitempty"`

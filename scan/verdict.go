@@ -127,9 +127,9 @@ func (r *rows) closedOrSealed() (Verdict, string) {
 	case l.Reopen == admission.Refuses && l.Runtime.Set == kernel.Yes && enforced:
 		return VerdictSealed, fmt.Sprintf("%s, admission refuses to open one, and the whole escapeToHost set is in force (%s)", closed, l.Kernel.Grade)
 	case l.Reopen == admission.Admits:
-		return VerdictClosed, fmt.Sprintf("%s; admission would let %s in (%s)", closed, pathNames(l.Reopens), l.Admission.Reason)
+		return VerdictClosed, fmt.Sprintf("%s; admission would let %s in (%s)", closed, pathNames(l.Reopens), l.ReopenReason)
 	case l.Reopen == admission.Unknown:
-		return VerdictClosed, closed + "; whether admission keeps them out is not known: " + l.Admission.Reason
+		return VerdictClosed, closed + "; whether admission keeps them out is not known: " + l.ReopenReason
 	case l.Runtime.Set != kernel.Yes:
 		return VerdictClosed, closed + "; the escapeToHost set is not wholly in force: " + l.Runtime.Reason
 	}

@@ -26,8 +26,8 @@ const maxMessage = 200
 
 // AgentOf reads a pod that AgentSelector selects.
 //
-// Whoever may create a pod may label it as an agent. So a pod that holds nothing to
-// load programs or profiles with is not taken for one: it is never ready.
+// Whoever may create a pod may label it as an agent. A pod that holds nothing to load
+// programs or profiles with is taken for one all the same, and the doubt is told.
 func AgentOf(pod *corev1.Pod) Agent {
 	a := Agent{
 		Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName,
@@ -38,6 +38,9 @@ func AgentOf(pod *corev1.Pod) Agent {
 		a.Image = containers[i].Image
 	} else if len(containers) > 0 {
 		a.Image = containers[0].Image
+	}
+	if !slices.ContainsFunc(containers, mayEnforce) {
+		a.Doubt = "it holds nothing to load programs with: no container of it is privileged or adds SYS_ADMIN or BPF"
 	}
 	a.NotReady = notReady(pod)
 	if a.NotReady == "" {
@@ -59,8 +62,6 @@ func readyCondition(pod *corev1.Pod) corev1.PodCondition {
 // notReady is why an agent's pod does not enforce, empty when it is ready.
 func notReady(pod *corev1.Pod) string {
 	switch {
-	case !slices.ContainsFunc(pod.Spec.Containers, mayEnforce):
-		return "it is labelled as an agent and cannot be one: no container of it is privileged or holds SYS_ADMIN or BPF"
 	case pod.Spec.NodeName == "":
 		return "it is not scheduled" + because(condition(pod, corev1.PodScheduled))
 	case pod.DeletionTimestamp != nil:

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +73,7 @@ func TestAgentOf(t *testing.T) {
 		}), "it is not scheduled (Unschedulable: 0/3 nodes are available)"},
 		{"has failed, though the last condition says ready", agentPod(func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }), "it has ended (Failed: Evicted)"},
 		{"is being deleted, and ready for a moment more", agentPod(func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.NewTime(now)) }), "it is being deleted"},
-		{"a pod of a tenant with the agent's label", agentPod(func(p *corev1.Pod) {
-			p.Spec.Containers[1].SecurityContext.Capabilities.Add = []corev1.Capability{"SYS_PTRACE"}
-		}), "it is labelled as an agent and cannot be one: no container of it is privileged or holds SYS_ADMIN or BPF"},
-		{"a pod without security contexts", agentPod(func(p *corev1.Pod) { p.Spec.Containers[1].SecurityContext = nil }), "it is labelled as an agent and cannot be one: no container of it is privileged or holds SYS_ADMIN or BPF"},
-		{"an empty pod", &corev1.Pod{}, "it is labelled as an agent and cannot be one: no container of it is privileged or holds SYS_ADMIN or BPF"},
+		{"an empty pod", &corev1.Pod{}, "it is not scheduled"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := AgentOf(test.pod)
@@ -98,6 +95,29 @@ func TestAgentOfReadsThePod(t *testing.T) {
 	renamed := agentPod(func(p *corev1.Pod) { p.Spec.Containers[1].Name = "armor" })
 	if got := AgentOf(renamed).Image; got != "other" {
 		t.Errorf("without a container of that name the image is that of the first, not %q", got)
+	}
+}
+
+// A pod that could not be an agent is told from one that could, and counts all the
+// same: labels are all that the API shows.
+func TestAgentOfATenant(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Pod){
+		"SYS_PTRACE only": func(p *corev1.Pod) {
+			p.Spec.Containers[1].SecurityContext.Capabilities.Add = []corev1.Capability{"SYS_PTRACE"}
+		},
+		"no security context": func(p *corev1.Pod) { p.Spec.Containers[1].SecurityContext = nil },
+	} {
+		a := AgentOf(agentPod(change))
+		if !a.Ready || a.Doubt == "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+		e := Assess(Node{Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{labelEnforcer: enforcerBPF}}}, Agents: []Agent{a}}, now)
+		if e.Capabilities != Yes || !slices.ContainsFunc(e.Contradictions, func(c string) bool { return strings.Contains(c, a.Doubt) }) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+	if a := AgentOf(agentPod()); a.Doubt != "" {
+		t.Errorf("KubeArmor's own pod: %s", a.Doubt)
 	}
 }
 

@@ -39,6 +39,9 @@ func Assess(n Node, now time.Time) Enforcement {
 		e.Evidence = append(e.Evidence, v.Evidence)
 	}
 	e.Contradictions = contradictions(n, agent, voices)
+	if agent.first != nil && agent.first.Doubt != "" {
+		e.Contradictions = append(e.Contradictions, "pod "+agent.first.pod()+" is labelled as KubeArmor's agent, but "+agent.first.Doubt)
+	}
 	if bpfIsOff(n, voices) {
 		e.TurnOn = howToTurnOn(n)
 	}

@@ -122,6 +122,8 @@ type Agent struct {
 	Since time.Time
 	// NotReady says why, from the pod's status.
 	NotReady string
+	// Doubt is why the pod may be no agent though it is labelled as one.
+	Doubt string
 	// Image is the agent's image.
 	Image string
 	// Enforcer is the enforcer that the pod was made for: its node selector asks for
