@@ -141,7 +141,6 @@ func TestWhatDoesNotBiteAndItsTwin(t *testing.T) {
 		change        func(*armor.Pod)
 		chroot, admin armor.Status
 		cause         string
-		_             struct{}
 	}{
 		"nothing in the way":          {spec: block, chroot: blocked, admin: blocked},
 		"hostPID":                     {spec: block, change: func(p *armor.Pod) { p.HostPID = true }, chroot: passes, admin: passes, cause: "x hostpid"},
@@ -206,8 +205,23 @@ func TestWhatDoesNotBiteAndItsTwin(t *testing.T) {
 		"by name from a caller is nothing": {spec: `{"process":{"matchPaths":[{"execname":"chroot","fromSource":[{"path":"/usr/bin/dash"}]}]}}`, chroot: passes, admin: passes},
 		"the file may not be opened":       {spec: `{"file":{"matchPaths":[{"path":"/usr/sbin/chroot"}]}}`, chroot: blocked, admin: passes},
 		"the file may be read":             {spec: `{"file":{"matchPaths":[{"path":"/usr/sbin/chroot","readOnly":true}]}}`, chroot: passes, admin: passes},
-		"another container":                {spec: strings.Replace(block, `{`, `{"selector":{"matchLabels":{"kubearmor.io/container.name":"[d]"}},`, 1), chroot: passes, admin: passes},
-		"this container":                   {spec: strings.Replace(block, `{`, `{"selector":{"matchLabels":{"kubearmor.io/container.name":"[d,c]"}},`, 1), chroot: blocked, admin: blocked},
+		"by its folder, and the link":      {spec: `{"process":{"matchPaths":[{"path":"/sbin/chroot"}],"matchDirectories":[{"dir":"/usr/sbin/"}]}}`, change: with("debian:12", map[string]string{"/sbin/chroot": "/usr/sbin/chroot"}), chroot: blocked, admin: passes},
+		"from a terminal":                  {spec: `{"process":{"matchPaths":[{"path":"/usr/sbin/chroot","pts":false}]}}`, chroot: passes, admin: passes},
+		"two files, one left open":         {spec: block, change: with("app:1", map[string]string{"/usr/sbin/chroot": "/usr/sbin/chroot", "/bin/chroot": "/bin/chroot"}), chroot: passes, admin: blocked},
+		"two files, both blocked":          {spec: `{"process":{"matchPaths":[{"execname":"chroot"}]}}`, change: with("app:1", map[string]string{"/usr/sbin/chroot": "/usr/sbin/chroot", "/bin/chroot": "/bin/chroot"}), chroot: blocked, admin: passes},
+		"hostPID under AppArmor": {spec: `{"process":{"matchPaths":[{"path":"/usr/sbin/chroot"}]}}`, change: func(p *armor.Pod) {
+			node(kernel.No, kernel.Yes, kernel.Yes, "apparmor")(p)
+			p.HostPID = true
+		}, chroot: unknown, admin: passes, cause: "x hostpid?"},
+		"processes not enforced":   {spec: block, change: node(kernel.Yes, kernel.No, kernel.Yes, ""), chroot: audited, admin: blocked, cause: "x enforcer"},
+		"Allow list, agent audits": {spec: allow, change: func(p *armor.Pod) { p.FilePosture = "audit" }, chroot: audited, admin: passes, cause: "x allow-list"},
+		"Allow list in an audited pod": {spec: allow, change: func(p *armor.Pod) {
+			posture("block")(p)
+			annotated("audited")(p)
+		}, chroot: audited, admin: passes, cause: "x pod-audited"},
+		"partly wrong":      {spec: `{"process":{"matchPaths":[{"path":"/usr/sbin/chroot"},{"path":"sbin/chroot"}]}}`, chroot: blocked, admin: passes, cause: "x empty-rules"},
+		"another container": {spec: strings.Replace(block, `{`, `{"selector":{"matchLabels":{"kubearmor.io/container.name":"[d]"}},`, 1), chroot: passes, admin: passes},
+		"this container":    {spec: strings.Replace(block, `{`, `{"selector":{"matchLabels":{"kubearmor.io/container.name":"[d,c]"}},`, 1), chroot: blocked, admin: blocked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := enforced("docker.io/local/debian:12")
@@ -329,10 +343,14 @@ func TestPredict(t *testing.T) {
 		"caller unknown":                             {spec: caller, deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.Unknown},
 		"caller named":                               {spec: caller, deed: armor.Deed{Exec: "/usr/bin/apt", From: "/usr/bin/dash"}, want: armor.Blocked},
 		"another caller":                             {spec: caller, deed: armor.Deed{Exec: "/usr/bin/apt", From: "/usr/bin/python3"}, want: armor.NotCovered},
-		"files allowed wide":                         {spec: open, posture: block, deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.NotCovered},
-		"the program allowed, its libraries not":     {spec: narrow, posture: block, deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.Unknown},
-		"a file that is not allowed":                 {spec: narrow, posture: block, deed: armor.Deed{Exec: "/usr/bin/dpkg"}, want: armor.Blocked},
-		"a file that is not allowed, audited":        {spec: narrow, deed: armor.Deed{Exec: "/usr/bin/dpkg"}, want: armor.NotCovered},
+		"Fedora by its name":                         {spec: real, image: "fedora:42", deed: armor.Deed{Exec: "/sbin/apt"}, want: armor.Unknown},
+		"a sibling leads to BusyBox":                 {spec: both, paths: map[string]string{"/bin/wget": "/bin/busybox"}, deed: armor.Deed{Exec: "/bin/apt"}, want: armor.Unknown},
+		"two callers that differ, one a riddle": {spec: `{"process":{"matchPaths":[{"path":"/usr/bin/apt"},{"path":"/usr/bin/apt","ownerOnly":true,"fromSource":[{"path":"/a"}]}]}}`,
+			deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.Unknown},
+		"files allowed wide":                     {spec: open, posture: block, deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.NotCovered},
+		"the program allowed, its libraries not": {spec: narrow, posture: block, deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.Unknown},
+		"a file that is not allowed":             {spec: narrow, posture: block, deed: armor.Deed{Exec: "/usr/bin/dpkg"}, want: armor.Blocked},
+		"a file that is not allowed, audited":    {spec: narrow, deed: armor.Deed{Exec: "/usr/bin/dpkg"}, want: armor.NotCovered},
 		"an inner folder goes before an outer one": {spec: `{"process":{"matchDirectories":[{"dir":"/","recursive":true},{"dir":"/usr/bin/","recursive":true,"action":"Allow"}]}}`,
 			deed: armor.Deed{Exec: "/usr/bin/apt"}, want: armor.Allowed},
 		"an outer recursive folder goes before the own": {spec: `{"process":{"matchDirectories":[{"dir":"/usr/","recursive":true},{"dir":"/usr/bin/","action":"Allow"}]}}`,
@@ -352,6 +370,30 @@ func TestPredict(t *testing.T) {
 	}
 	if got := armor.Predict(nil, enforced("a"), "c", armor.Deed{Exec: "/bin/apt"}); got.Status != armor.NotCovered {
 		t.Errorf("no policy: %+v", got)
+	}
+}
+
+func TestActionsOfAPolicy(t *testing.T) {
+	p := ksp(t, "x", `{"process":{"matchPaths":[{"path":"/a","action":"Allow"}],"matchPatterns":[{"pattern":"/b*"}]},"capabilities":{"matchCapabilities":[{"capability":"kill"}]},"action":"Audit"}`)
+	if got := p.Actions(); !slices.Equal(got, []armor.Action{armor.Audit, armor.Allow}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// A folder takes an entry for itself and for each that it lies in, once.
+func TestFoldersThatShareTheirParentsShareEntries(t *testing.T) {
+	policy := func(dirs int) *armor.Policy {
+		var all []string
+		for i := range dirs {
+			all = append(all, fmt.Sprintf(`{"dir":"/a/b/c/d/e/%d/"}`, i))
+		}
+		return ksp(t, "x", `{"process":{"matchDirectories":[`+strings.Join(all, ",")+`]}}`)
+	}
+	for n, want := range map[int]bool{60: false, 125: false, 126: true} {
+		got := slices.Contains(causes(armor.Judge([]*armor.Policy{policy(n)}, enforced("debian:12"))), "x enforcer")
+		if got != want {
+			t.Errorf("%d folders are too many: %v, want %v", n, got, want)
+		}
 	}
 }
 
