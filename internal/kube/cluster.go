@@ -34,6 +34,7 @@ type Options struct {
 // Cluster reads one cluster. It is safe for concurrent use.
 type Cluster struct {
 	opts     Options
+	config   *rest.Config
 	client   kubernetes.Interface
 	metadata metadata.Interface
 	kinds    *kinds
@@ -68,7 +69,7 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 		opts.PageSize = 500
 	}
 	return &Cluster{
-		opts: opts, client: client, metadata: metaClient,
+		opts: opts, config: config, client: client, metadata: metaClient,
 		kinds: newKinds(client.Discovery()),
 		retry: defaultRetry(),
 	}, nil

@@ -35,6 +35,11 @@ type Proxy struct {
 	closed bool
 }
 
+// roundTrip is a function that is a RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // connKey is where a request's context keeps the connection that it came by.
 type connKey struct{}
 
@@ -51,12 +56,24 @@ func NewProxy(tb testing.TB, target *rest.Config, hook Hook) *Proxy {
 	if err != nil {
 		tb.Fatalf("proxy: connection to the server: %v", err)
 	}
+	// A connection of HTTP/2 cannot be made one of another protocol.
+	single := rest.CopyConfig(target)
+	single.NextProtos = []string{"http/1.1"}
+	upgrading, err := rest.TransportFor(single)
+	if err != nil {
+		tb.Fatalf("proxy: connection to the server: %v", err)
+	}
 
 	// What goes wrong here is what the test wants to see in the client.
 	silent := log.New(io.Discard, "", 0)
 	forward := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(address) },
-		Transport:     transport,
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(address) },
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Upgrade") != "" {
+				return upgrading.RoundTrip(r)
+			}
+			return transport.RoundTrip(r)
+		}),
 		FlushInterval: -1,
 		ErrorLog:      silent,
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, _ error) {
