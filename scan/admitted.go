@@ -256,7 +256,9 @@ func (l *Layers) mergeAdmission(a *admitted) {
 	if a.reopen != "" && (l.Reopen == "" || rankAdmission(a.reopen) < rankAdmission(l.Reopen)) {
 		l.Reopen, l.ReopenReason = a.reopen, a.because
 	}
-	l.Reopens = union(l.Reopens, a.reopens)
+	if !slices.Equal(l.Reopens, a.reopens) {
+		l.Reopens = union(l.Reopens, a.reopens)
+	}
 }
 
 func rankAdmission(a admission.Answer) int {

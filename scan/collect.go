@@ -219,6 +219,7 @@ func (c *collector) cohorts() (order []cohort, groups map[cohort][]groupKey) {
 // rows joins the groups to workloads. In a cohort, the pods that most look alike
 // stand for the workload; any that look otherwise stand for themselves.
 func (c *collector) rows(ctx context.Context) []*rows {
+	c.layers.prepare(c.groups, c.judged)
 	order, cohorts := c.cohorts()
 	byName := map[[2]string]*rows{}
 	join := func(w Workload, claims string, key groupKey) {
@@ -232,7 +233,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 		g, j := c.groups[key], c.judged[key.digest]
 		r.add(j, g.count)
 		for _, at := range g.sorted() {
-			r.addLayers(c.layers.of(j, at.cover, at.node, g), g.admitted, at.node)
+			r.addLayers(c.layers.of(j, at.cover.stance, at.node, g), g.admitted, at.node)
 		}
 	}
 	for _, co := range order {

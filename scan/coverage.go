@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -13,12 +14,19 @@ import (
 // coverage is what KubeArmor's policies see of pods: those that look the same to
 // their selectors share one.
 type coverage struct {
-	key       string
-	namespace string
-	// labels and annotations are those that are read, no others.
+	*stance
+	key string
+	// labels are those that a selector reads, no others.
+	labels map[string]string
+	pods   int
+}
+
+// stance is all that decides what policies do to pods, beside their spec and their
+// node: what the coverages with the same policies have in common.
+type stance struct {
+	namespace           string
 	labels, annotations map[string]string
 	policies            []*armor.Policy
-	pods                int
 }
 
 // coverages keeps one coverage for each look.
@@ -26,10 +34,12 @@ type coverages struct {
 	s  *surroundings
 	mu sync.Mutex
 	by map[string]*coverage
+	// stances has the stance of each set of policies.
+	stances map[string]*stance
 }
 
 func newCoverages(s *surroundings) *coverages {
-	return &coverages{s: s, by: map[string]*coverage{}}
+	return &coverages{s: s, by: map[string]*coverage{}, stances: map[string]*stance{}}
 }
 
 // armorAnnotations are those of a pod that KubeArmor reads.
@@ -42,14 +52,28 @@ func (c *coverages) of(pod *corev1.Pod) *coverage {
 	defer c.mu.Unlock()
 	cov := c.by[key]
 	if cov == nil {
-		cov = &coverage{
-			key: key, namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, c.s.armorLabels), annotations: only(pod.Annotations, armorAnnotations()),
-		}
-		cov.policies = c.s.armor.Select(cov.namespace, cov.labels)
+		cov = &coverage{key: key, labels: only(pod.Labels, c.s.armorLabels), stance: c.stance(pod)}
 		c.by[key] = cov
 	}
 	cov.pods++
 	return cov
+}
+
+// stance finds what policies do to pods like this one.
+func (c *coverages) stance(pod *corev1.Pod) *stance {
+	s := &stance{
+		namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, armor.JudgeLabels()), annotations: only(pod.Annotations, armorAnnotations()),
+		policies: c.s.armor.Select(pod.Namespace, pod.Labels),
+	}
+	key := fmt.Sprint(s.namespace, s.labels, s.annotations)
+	for _, p := range s.policies {
+		key += "\x00" + p.Ref.String()
+	}
+	if known := c.stances[key]; known != nil {
+		return known
+	}
+	c.stances[key] = s
+	return s
 }
 
 // key is different for pods that a selector could tell apart.

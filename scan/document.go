@@ -65,7 +65,7 @@ func (c *Context) addLayers(ctx context.Context, r *rows, j *Judgement, w Worklo
 	like := templatePod(w, pod)
 	cov := c.covers.of(like)
 	admitted := c.door.decide(ctx, like, DigestOf(Trim(pod)), j)
-	r.addLayers(c.layers.of(j, cov, c.around.nowhere, nil), admitted, c.around.nowhere)
+	r.addLayers(c.layers.of(j, cov.stance, c.around.nowhere, nil), admitted, c.around.nowhere)
 }
 
 // templatePod is the pod that a template makes.

@@ -17,12 +17,23 @@ type layering struct {
 	s     *surroundings
 	mu    sync.Mutex
 	cache map[layerKey]*Layers
+	// alike keeps what holds for every container of a kind.
+	alike map[alikeKey]*armor.Judgement
+}
+
+// alikeKey is what the answer about one container hangs on.
+type alikeKey struct {
+	stance            *stance
+	node              *nodeState
+	crowded, hostPID  bool
+	kind              armor.ContainerKind
+	name, imageFamily string
 }
 
 // layerKey is what the answer hangs on.
 type layerKey struct {
 	judged  *Judgement
-	cover   *coverage
+	stance  *stance
 	node    *nodeState
 	crowded bool
 	// looked is the group whose containers were looked into, nil for none.
@@ -30,41 +41,102 @@ type layerKey struct {
 }
 
 func newLayering(s *surroundings) *layering {
-	return &layering{s: s, cache: map[layerKey]*Layers{}}
+	return &layering{s: s, cache: map[layerKey]*Layers{}, alike: map[alikeKey]*armor.Judgement{}}
 }
 
 // of is what the layers but admission say of pods with that spec and coverage on the
 // node. It is shared: the caller copies it before changing it.
-func (l *layering) of(j *Judgement, cov *coverage, n *nodeState, looked *group) *Layers {
-	if looked != nil && looked.inspected == nil {
-		looked = nil
-	}
-	key := layerKey{j, cov, n.class, n.crowded(), looked}
+func (l *layering) of(j *Judgement, st *stance, n *nodeState, looked *group) *Layers {
+	key := layerKeyOf(j, st, n, looked)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if found := l.cache[key]; found != nil {
+	found := l.cache[key]
+	l.mu.Unlock()
+	if found != nil {
 		return found
 	}
-	var real map[string]map[string]string
-	if looked != nil {
-		real = looked.inspected
-	}
-	made := l.s.layers(j, cov, n, real)
+	made := l.make(key, n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.cache[key] = made
 	return made
 }
 
+func layerKeyOf(j *Judgement, st *stance, n *nodeState, looked *group) layerKey {
+	if looked != nil && looked.inspected == nil {
+		looked = nil
+	}
+	return layerKey{j, st, n.class, n.crowded(), looked}
+}
+
+func (l *layering) make(key layerKey, n *nodeState) *Layers {
+	var real map[string]map[string]string
+	if key.looked != nil {
+		real = key.looked.inspected
+	}
+	return l.layers(key.judged, key.stance, n, real)
+}
+
+// judge is armor.Judge for one container of the pod.
+func (l *layering) judge(pod armor.Pod, c armor.Container, st *stance, n *nodeState) *armor.Judgement {
+	like := armor.Alike(st.policies, c)
+	pod.Containers = []armor.Container{like}
+	if like.Paths != nil {
+		return armor.Judge(st.policies, pod)
+	}
+	key := alikeKey{st, n.class, n.crowded(), pod.HostPID, like.Kind, like.Name, like.Image}
+	l.mu.Lock()
+	found := l.alike[key]
+	l.mu.Unlock()
+	if found != nil {
+		return found
+	}
+	made := armor.Judge(st.policies, pod)
+	for _, judged := range made.Containers {
+		for i := range judged.Covers {
+			// The set is the same for everybody; only what is missing of it is news.
+			judged.Covers[i].Element.Paths = nil
+			if len(st.policies) == 0 {
+				judged.Covers[i].Reason = ""
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alike[key] = made
+	return made
+}
+
+// prepare finds, several at once, the answers that groups of pods will ask for.
+func (l *layering) prepare(groups map[groupKey]*group, judged map[Digest]*Judgement) {
+	wanted := map[layerKey]*nodeState{}
+	for key, g := range groups {
+		for at := range g.placements {
+			k := layerKeyOf(judged[key.digest], at.cover.stance, at.node, g)
+			// The first by name stands for its class, whatever the order of the map.
+			if n := wanted[k]; n == nil || at.node.name < n.name {
+				wanted[k] = at.node
+			}
+		}
+	}
+	keys := slices.Collect(maps.Keys(wanted))
+	made := make([]*Layers, len(keys))
+	parallel(len(keys), func(i int) { made[i] = l.make(keys[i], wanted[keys[i]]) })
+	for i, key := range keys {
+		l.cache[key] = made[i]
+	}
+}
+
 // armorPod is the pod as KubeArmor's policies see it.
-func (s *surroundings) armorPod(j *Judgement, cov *coverage, n *nodeState, real map[string]map[string]string) armor.Pod {
+func (s *surroundings) armorPod(j *Judgement, st *stance, n *nodeState, real map[string]map[string]string) armor.Pod {
 	pod := armor.Pod{
-		Namespace: cov.namespace, Labels: cov.labels, Annotations: cov.annotations, HostPID: j.hostPID,
+		Namespace: st.namespace, Labels: st.labels, Annotations: st.annotations, HostPID: j.hostPID,
 		Containers: slices.Clone(j.containers), Node: n.enforcement, NodeContainers: n.containers,
 		FilePosture: n.filePosture, CapabilityPosture: n.capabilityPosture,
 	}
 	for i := range pod.Containers {
 		pod.Containers[i].Paths = real[pod.Containers[i].Name]
 	}
-	if ns, why := s.namespace(cov.namespace); ns != nil {
+	if ns, why := s.namespace(st.namespace); ns != nil {
 		pod.NamespaceAnnotations = ns.Annotations
 	} else {
 		pod.NamespaceUnknown = why != ""
@@ -72,49 +144,61 @@ func (s *surroundings) armorPod(j *Judgement, cov *coverage, n *nodeState, real 
 	return pod
 }
 
-func (s *surroundings) layers(j *Judgement, cov *coverage, n *nodeState, real map[string]map[string]string) *Layers {
-	pod := s.armorPod(j, cov, n, real)
-	judged := armor.Judge(cov.policies, pod)
-	l := &Layers{
-		Runtime: RuntimeLayer{Toothless: judged.Toothless},
+func (l *layering) layers(j *Judgement, st *stance, n *nodeState, real map[string]map[string]string) *Layers {
+	s := l.s
+	pod := s.armorPod(j, st, n, real)
+	made := &Layers{
 		Kernel: KernelLayer{
 			Capabilities: n.enforcement.Capabilities, Processes: n.enforcement.Processes,
 			Grade: n.enforcement.Grade, Reason: n.enforcement.Reason, Worst: n.name,
 		},
 	}
-	for _, p := range cov.policies {
-		l.Runtime.Policies = append(l.Runtime.Policies, p.Ref)
+	for _, p := range st.policies {
+		made.Runtime.Policies = append(made.Runtime.Policies, p.Ref)
 	}
-	for _, c := range judged.Containers {
-		cc := ContainerCover{Container: c.Name, Kind: ContainerKind(c.Kind), Covers: c.Covers}
-		for i := range cc.Covers {
-			// The set is the same for everybody; only what is missing of it is news.
-			cc.Covers[i].Element.Paths = nil
-			if len(cov.policies) == 0 {
-				cc.Covers[i].Reason = ""
-			}
-		}
-		l.Runtime.Containers = append(l.Runtime.Containers, cc)
+	for _, c := range pod.Containers {
+		judged := l.judge(pod, c, st, n)
+		made.Runtime.Containers = append(made.Runtime.Containers, ContainerCover{
+			Container: c.Name, Kind: ContainerKind(c.Kind), Covers: judged.Containers[0].Covers,
+		})
+		made.Runtime.addToothless(judged.Toothless, c.Name)
 	}
-	l.Runtime.Set, l.Runtime.Reason = s.wholeSet(&l.Runtime)
+	made.Runtime.Set, made.Runtime.Reason = s.wholeSet(&made.Runtime)
 	// What policies forbid is asked apart from what the node enforces, so that each
 	// layer answers for itself.
 	able := pod
 	able.Node = kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Agent: kernel.Yes, Grade: kernel.Proven, Enforcer: "bpf"}
 	for i := range j.Findings {
 		f := &j.Findings[i]
-		if !f.Open || slices.ContainsFunc(l.Paths, func(p PathLayers) bool { return p.Path == f.Rule && p.Container == f.Container }) {
+		if !f.Open || slices.ContainsFunc(made.Paths, func(p PathLayers) bool { return p.Path == f.Rule && p.Container == f.Container }) {
 			continue
 		}
-		l.Paths = append(l.Paths, s.pathLayers(f, j, cov, able, n))
+		made.Paths = append(made.Paths, s.pathLayers(f, j, st, able, n))
 	}
-	return l
+	return made
+}
+
+// addToothless takes in what was found for one container: what is about the pod once,
+// what is about the container under its name.
+func (r *RuntimeLayer) addToothless(found []armor.Toothless, container string) {
+	for _, t := range found {
+		// What is of the container was found for one like it, whatever its name.
+		switch t.Cause {
+		case armor.CauseInitContainer, armor.CauseSidecar, armor.CauseEphemeral, armor.CauseSymlink, armor.CauseBusyBox:
+			t.Container = container
+		default:
+			if slices.Contains(r.Toothless, t) {
+				continue
+			}
+		}
+		r.Toothless = append(r.Toothless, t)
+	}
 }
 
 // pathLayers is one row of the matrix, without admission.
-func (s *surroundings) pathLayers(f *Finding, j *Judgement, cov *coverage, able armor.Pod, n *nodeState) PathLayers {
+func (s *surroundings) pathLayers(f *Finding, j *Judgement, st *stance, able armor.Pod, n *nodeState) PathLayers {
 	p := PathLayers{Path: f.Rule, Container: f.Container, Kernel: kernelCell(n)}
-	p.Runtime = s.runtimeCell(pathLayerOf(f.Rule), f.Container, j, cov, able)
+	p.Runtime = s.runtimeCell(pathLayerOf(f.Rule), f.Container, j, st, able)
 	switch {
 	case p.Runtime.Answer == StopsNo:
 		p.State, p.Reason = PathOpen, p.Runtime.Reason
@@ -150,7 +234,7 @@ func kernelCell(n *nodeState) Cell {
 
 // runtimeCell is whether KubeArmor's policies, where they are enforced, shut a path
 // that leads out of a container.
-func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, cov *coverage, able armor.Pod) Cell {
+func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, st *stance, able armor.Pod) Cell {
 	if len(l.gates) == 0 {
 		return Cell{Answer: StopsNo, Reason: l.ungated}
 	}
@@ -159,7 +243,7 @@ func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, 
 		if !slices.Contains(j.holds[container], gate) {
 			continue
 		}
-		c := s.gateCell(gate, container, cov, able)
+		c := s.gateCell(gate, container, st, able)
 		if rankStops(c.Answer) < rankStops(worst.Answer) || worst.Reason == "" {
 			worst = c
 		} else if c.Answer == worst.Answer {
@@ -176,9 +260,9 @@ func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, 
 func rankStops(a Stops) int { return slices.Index([]Stops{StopsNo, StopsUnknown, StopsYes}, a) }
 
 // gateCell is whether a capability is refused to a container.
-func (s *surroundings) gateCell(capability, container string, cov *coverage, able armor.Pod) Cell {
+func (s *surroundings) gateCell(capability, container string, st *stance, able armor.Pod) Cell {
 	deed := armor.Deed{Capability: capability}
-	out := armor.Predict(cov.policies, able, container, deed)
+	out := armor.Predict(st.policies, able, container, deed)
 	c := Cell{Reason: out.Reason}
 	for _, ref := range out.By {
 		c.By = append(c.By, ref.String())
