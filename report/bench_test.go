@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 
@@ -30,6 +31,52 @@ func BenchmarkFormats(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/findings, "µs/finding")
 		})
 	}
+}
+
+// BenchmarkLayers is of runs in which each workload has a path, its layers and a
+// policy that does not bite there.
+func BenchmarkLayers(b *testing.B) {
+	const workloads = 10_000
+	events := manyLayers(workloads)
+	for _, f := range []format{
+		{"jsonl", NewJSONL},
+		{"sarif", func(w io.Writer) scan.Handler { return NewSARIF(w, SARIFOptions{}) }},
+		{"table", func(w io.Writer) scan.Handler { return NewTable(w, TableOptions{Width: 120}) }},
+		{"explain", func(w io.Writer) scan.Handler { return NewExplain(w, "ns-1/Deployment/app-1", 120) }},
+	} {
+		b.Run(f.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h := f.make(io.Discard)
+				for _, e := range events {
+					if err := h.Handle(e); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/workloads, "µs/workload")
+		})
+	}
+}
+
+// manyLayers repeats the workload of the sample that has the most to say.
+func manyLayers(n int) []scan.Event {
+	events := []scan.Event{{Start: &scan.Start{Schema: 1, Tool: "escape-scanner"}}}
+	for i := range n {
+		w := scan.Workload{Namespace: fmt.Sprintf("ns-%d", i%50), Kind: "Deployment", Name: fmt.Sprintf("app-%d", i)}
+		for _, e := range layeredReport() {
+			if e.Finding != nil {
+				e.Finding.Workload = w
+			}
+			if e.Verdict != nil {
+				e.Verdict.Workload = w
+				e.Verdict.Layers.Runtime.Toothless[0].Mend = fmt.Sprintf("do the work of prepare-%d elsewhere", i)
+			}
+			events = append(events, e)
+		}
+	}
+	events = append(events, layeredFindings()...)
+	return append(events, scan.Event{End: &scan.End{Workloads: n}})
 }
 
 func BenchmarkReplay(b *testing.B) {

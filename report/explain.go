@@ -25,7 +25,7 @@ func Explain(w io.Writer, r scan.Rule, width int) error {
 	if r.Aggravates {
 		e.section("", aggravationNote)
 	}
-	e.section("What an attacker does", r.Attack)
+	e.section(attackHeading(r), r.Attack)
 	if len(r.Steps) > 0 {
 		e.heading("Steps at run time")
 		for _, s := range r.Steps {
@@ -34,7 +34,7 @@ func Explain(w io.Writer, r scan.Rule, width int) error {
 	} else if r.Category == scan.CategoryEscape && !r.Aggravates {
 		e.section("Steps at run time", noStepsNote)
 	}
-	e.section("How to fix it", r.Remediation)
+	e.section(fixHeading(r), r.Remediation)
 	if links := ruleLinks(r); len(links) > 0 {
 		e.heading("References")
 		for _, l := range links {
@@ -99,6 +99,27 @@ func ruleFacts(r scan.Rule) string {
 	return fmt.Sprintf("%s (%s), %s", Clean(string(r.Severity)), securitySeverity(r), tableName(r))
 }
 
+// attackHeading is above what a rule's record says of attackers: what does not bite
+// and what does not enforce is no attack of its own.
+func attackHeading(r scan.Rule) string {
+	if r.Category == scan.CategoryPolicy || r.Category == scan.CategoryKernel {
+		return "What it leaves to an attacker"
+	}
+	return "What an attacker does"
+}
+
+// fixHeading is above the remediation.
+func fixHeading(r scan.Rule) string {
+	switch r.Category {
+	case scan.CategoryPolicy:
+		return "How to make it bite"
+	case scan.CategoryKernel:
+		return "How to make the node enforce"
+	default:
+		return "How to fix it"
+	}
+}
+
 // tableName is the table that a rule stands in, for people.
 func tableName(r scan.Rule) string {
 	switch r.Category {
@@ -111,6 +132,10 @@ func tableName(r scan.Rule) string {
 		return Clean("Pod Security Standards, " + cmp.Or(r.Level, "any level"))
 	case scan.CategoryException:
 		return "exceptions"
+	case scan.CategoryPolicy:
+		return "policies that do not bite"
+	case scan.CategoryKernel:
+		return "kernels of the nodes"
 	}
 	return Clean(string(r.Category))
 }

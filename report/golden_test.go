@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -56,32 +57,72 @@ func write(t testing.TB, f format, events []scan.Event) []byte {
 	return out.Bytes()
 }
 
+// samples are the runs that golden files are of, by the beginnings of their names:
+// one in which only specs were judged, and one with the layers.
+func samples() map[string][]scan.Event {
+	return map[string][]scan.Event{"": sampleEvents(), "layers-": layeredEvents()}
+}
+
+// explained are the workloads of which golden files have the reasoning, by the names
+// of the files.
+func explanations() map[string]string {
+	return map[string]string{
+		"explain-exposed": "kube-system/daemonset/node-agent",
+		"explain-partly":  "batch/CronJob/report",
+		"explain-guarded": "shop/Deployment/checkout",
+		"explain-unknown": "payments/Deployment/ledger",
+		"explain-closed":  "web/Deployment/site-00",
+		"explain-sealed":  "web/Deployment/site-10",
+		"explain-evil":    "team-a/Pod/" + evil,
+	}
+}
+
 func TestGolden(t *testing.T) {
-	for _, f := range formats() {
-		t.Run(f.name, func(t *testing.T) {
-			got := write(t, f, sampleEvents())
-			if f.name == "run.sarif" {
-				// For people who read the difference.
-				var pretty bytes.Buffer
-				if err := json.Indent(&pretty, got, "", "  "); err != nil {
-					t.Fatal(err)
+	for prefix, events := range samples() {
+		for _, f := range formats() {
+			t.Run(prefix+f.name, func(t *testing.T) {
+				got := write(t, f, events)
+				if f.name == "run.sarif" {
+					// For people who read the difference.
+					var pretty bytes.Buffer
+					if err := json.Indent(&pretty, got, "", "  "); err != nil {
+						t.Fatal(err)
+					}
+					got = pretty.Bytes()
 				}
-				got = pretty.Bytes()
-			}
-			golden := filepath.Join("testdata", f.name)
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("%s differs from its golden file; go test ./report -update writes it anew\n%s", f.name, firstDifference(got, want))
-			}
-		})
+				compareGolden(t, prefix+f.name, got)
+			})
+		}
+	}
+	for name, workload := range explanations() {
+		for _, width := range []int{0, 40, 100} {
+			file := fmt.Sprintf("%s-%d.txt", name, width)
+			t.Run(file, func(t *testing.T) {
+				compareGolden(t, file, write(t, explains(workload, width), layeredEvents()))
+			})
+		}
+	}
+}
+
+// explains is the reasoning about a workload as a format.
+func explains(workload string, width int) format {
+	return format{"explain", func(w io.Writer) scan.Handler { return NewExplain(w, workload, width) }}
+}
+
+func compareGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	golden := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs from its golden file; go test ./report -update writes it anew\n%s", name, firstDifference(got, want))
 	}
 }
 

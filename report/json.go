@@ -37,6 +37,7 @@ func NewJSON(w io.Writer) scan.Handler {
 	j := &jsonDocument{enc: newEncoder(w)}
 	j.enc.indent()
 	j.doc.Nodes = []*scan.Node{}
+	j.doc.Policies = []*scan.Policy{}
 	j.doc.Findings = []*findingJSON{}
 	j.doc.Verdicts = []*scan.WorkloadVerdict{}
 	j.doc.Failures = []*scan.Failure{}
@@ -54,6 +55,8 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 		j.doc.Start = e.Start
 	case e.Node != nil:
 		j.doc.Nodes = append(j.doc.Nodes, e.Node)
+	case e.Policy != nil:
+		j.doc.Policies = append(j.doc.Policies, e.Policy)
 	case e.Finding != nil:
 		j.doc.Findings = append(j.doc.Findings, newFindingJSON(e.Finding))
 	case e.Verdict != nil:
@@ -73,6 +76,7 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 type documentJSON struct {
 	Start    *scan.Start             `json:"start"`
 	Nodes    []*scan.Node            `json:"nodes"`
+	Policies []*scan.Policy          `json:"policies"`
 	Findings []*findingJSON          `json:"findings"`
 	Verdicts []*scan.WorkloadVerdict `json:"verdicts"`
 	Failures []*scan.Failure         `json:"failures"`
@@ -107,6 +111,7 @@ func kindOf(e scan.Event) (string, error) {
 		{"start", e.Start != nil},
 		{"progress", e.Progress != nil},
 		{"node", e.Node != nil},
+		{"policy", e.Policy != nil},
 		{"finding", e.Finding != nil},
 		{"verdict", e.Verdict != nil},
 		{"failure", e.Failure != nil},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -201,6 +200,8 @@ func decodeKind(dec *json.Decoder, kind string) (e scan.Event, err error) {
 		e.Progress, err = decode[scan.Progress](dec)
 	case "node":
 		e.Node, err = decode[scan.Node](dec)
+	case "policy":
+		e.Policy, err = decode[scan.Policy](dec)
 	case "finding":
 		e.Finding, err = decode[scan.Finding](dec)
 	case "verdict":
@@ -242,22 +243,4 @@ func orNotObject(err error) error {
 		return broken(err)
 	}
 	return errors.New("want an object")
-}
-
-// checkEvent refuses what a handler could only misread: a schema or a word that
-// this version does not know must not pass for something harmless.
-func checkEvent(e scan.Event) error {
-	switch {
-	case e.Start != nil && e.Start.Schema > scan.SchemaVersion:
-		return fmt.Errorf("start: schema %d is newer than this version reads (%d)", e.Start.Schema, scan.SchemaVersion)
-	case e.Start != nil && e.Start.Schema < 1:
-		return fmt.Errorf("start: schema %d: want 1 to %d", e.Start.Schema, scan.SchemaVersion)
-	case e.Finding != nil && e.Finding.Rule == "":
-		return errors.New("finding: no rule")
-	case e.Finding != nil && !slices.Contains(scan.Severities(), e.Finding.Severity):
-		return fmt.Errorf("finding: severity %q is not known to this version", Clean(string(e.Finding.Severity)))
-	case e.Verdict != nil && !slices.Contains(scan.Verdicts(), e.Verdict.Verdict):
-		return fmt.Errorf("verdict: %q is not known to this version", Clean(string(e.Verdict.Verdict)))
-	}
-	return nil
 }

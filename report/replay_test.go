@@ -6,12 +6,16 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"unicode/utf8"
 
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 func replay(t testing.TB, f format, saved []byte) []byte {
@@ -24,11 +28,19 @@ func replay(t testing.TB, f format, saved []byte) []byte {
 }
 
 func TestReplayWritesWhatTheRunWrote(t *testing.T) {
-	events := sampleEvents()
+	for prefix, events := range samples() {
+		replaysAlike(t, prefix, events, formats())
+	}
+	for name, workload := range explanations() {
+		replaysAlike(t, name, layeredEvents(), []format{explains(workload, 0), explains(workload, 80)})
+	}
+}
+
+func replaysAlike(t *testing.T, prefix string, events []scan.Event, formats []format) {
 	lines := write(t, format{"jsonl", NewJSONL}, events)
 	object := write(t, format{"json", NewJSON}, events)
-	for _, f := range formats() {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range formats {
+		t.Run(prefix+f.name, func(t *testing.T) {
 			live := write(t, f, events)
 			if got := replay(t, f, lines); !bytes.Equal(got, live) {
 				t.Errorf("from jsonl: %s", firstDifference(got, live))
@@ -69,6 +81,8 @@ func TestReplayAccepts(t *testing.T) {
 		"carriage returns":        strings.ReplaceAll(startLine+findingLine+endLine, "\n", "\r\n"),
 		"a byte order mark":       "\ufeff" + startLine + endLine,
 		"fields of later writers": startLine + `{"node":{"name":"n","kernelModules":["a"]}}` + "\n" + endLine,
+		"a policy":                startLine + `{"policy":{"layer":"runtime","kind":"KubeArmorPolicy","name":"p","workloads":0,"pods":0,"bites":"no"}}` + "\n" + endLine,
+		"an object with policies": `{"start":{"schema":1},"nodes":[],"policies":[{"layer":"admission","bites":"yes"}],"findings":[],"verdicts":[],"failures":[],"end":{"workloads":0}}`,
 		"an object on one line":   `{"start":{"schema":1},"nodes":[],"findings":[],"verdicts":[],"failures":[],"end":{"workloads":0}}`,
 		"arrays in another order": `{"start":{"schema":1},"failures":[],"verdicts":[],"nodes":[{"name":"n"}],"findings":[],"end":{"workloads":0}}`,
 	} {
@@ -112,7 +126,14 @@ func TestReplayRefuses(t *testing.T) {
 		"null":                    {startLine + `{"end":null}` + "\n", "line 2: end: null"},
 		"a finding of nothing":    {startLine + `{"finding":{}}` + "\n" + endLine, "line 2: finding: no rule"},
 		"a severity of its own":   {startLine + strings.Replace(findingLine, `"high"`, `"catastrophic"`, 1) + endLine, `line 2: finding: severity "catastrophic" is not known`},
-		"a verdict of its own":    {startLine + `{"verdict":{"verdict":"guarded"}}` + "\n" + endLine, `line 2: verdict: "guarded" is not known`},
+		"a verdict of its own":    {startLine + `{"verdict":{"verdict":"safe"}}` + "\n" + endLine, `line 2: verdict: "safe" is not known`},
+		"a layer of its own":      {startLine + `{"policy":{"layer":"network","bites":"yes"}}` + "\n" + endLine, `line 2: policy: layer "network" is not known`},
+		"a bite of its own":       {startLine + `{"policy":{"layer":"runtime","bites":"surely"}}` + "\n" + endLine, `line 2: policy: bites "surely" is not known`},
+		"a node's own answer":     {startLine + `{"node":{"name":"n","enforcement":{"capabilities":"maybe","processes":"yes","agent":"yes"}}}` + "\n" + endLine, `line 2: node: capabilities "maybe" is not known`},
+		"a grade of its own":      {startLine + `{"node":{"name":"n","enforcement":{"capabilities":"yes","processes":"yes","agent":"yes","grade":"certain"}}}` + "\n" + endLine, `line 2: node: grade "certain" is not known`},
+		"an evidence of its own":  {startLine + `{"node":{"name":"n","enforcement":{"capabilities":"yes","processes":"yes","agent":"yes","evidence":[{"says":"perhaps"}]}}}` + "\n" + endLine, `line 2: node: evidence "perhaps" is not known`},
+		"a policy cut off":        {startLine + `{"policy":{"layer":`, "line 2: policy: broken off"},
+		"a policy of nothing":     {startLine + `{"policy":null}` + "\n" + endLine, "line 2: policy: null"},
 		"an object cut off":       {object("\"nodes\":[\n{\"name\":\"n\"},\n{\"na"), "line 5: node: broken off: the file is truncated"},
 		"an object without end":   {object("\"nodes\":[],\"findings\":[],\"verdicts\":[],\"failures\":[]\n"), "no end event"},
 		"an object without array": {object("\"nodes\":[],\"verdicts\":[],\"failures\":[],\n\"end\":{}\n"), "no findings: want the whole object"},
@@ -134,6 +155,65 @@ func TestReplayRefuses(t *testing.T) {
 				t.Errorf("%q lets %U through", err, r)
 			}
 		})
+	}
+}
+
+// Every word of the layers that this version does not know is refused, wherever it
+// stands: it could mean anything.
+func TestReplayRefusesStrangeWordsOfTheLayers(t *testing.T) {
+	closed := map[reflect.Type]bool{
+		reflect.TypeFor[admission.Answer](): true, reflect.TypeFor[kernel.Answer](): true, reflect.TypeFor[kernel.Grade](): true,
+		reflect.TypeFor[armor.Status](): true, reflect.TypeFor[scan.PathState](): true, reflect.TypeFor[scan.Stops](): true,
+		reflect.TypeFor[scan.Layer](): true, reflect.TypeFor[scan.Bite](): true, reflect.TypeFor[scan.Verdict](): true,
+	}
+	tried := map[reflect.Type]int{}
+	for _, e := range layeredEvents() {
+		if e.End != nil {
+			continue
+		}
+		if err := checkEvent(e); err != nil {
+			t.Fatal(err)
+		}
+		eachString(reflect.ValueOf(e), func(v reflect.Value) {
+			if !closed[v.Type()] {
+				return
+			}
+			was := v.String()
+			v.SetString("strange\x1b")
+			if err := checkEvent(e); err == nil || !strings.Contains(err.Error(), `"strange\\x1b" is not known`) {
+				t.Errorf("a strange %s passes: %v", v.Type(), err)
+			}
+			v.SetString(was)
+			tried[v.Type()]++
+		})
+	}
+	for typ := range closed {
+		if tried[typ] == 0 {
+			t.Errorf("%s was not tried", typ)
+		}
+	}
+}
+
+// eachString visits every string below v.
+func eachString(v reflect.Value, visit func(reflect.Value)) {
+	switch v.Kind() {
+	case reflect.String:
+		visit(v)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			eachString(v.Elem(), visit)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				eachString(v.Field(i), visit)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			eachString(v.Index(i), visit)
+		}
+	default:
 	}
 }
 

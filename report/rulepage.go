@@ -40,7 +40,7 @@ func RulePage(w io.Writer, r scan.Rule) error {
 	if r.Aggravates {
 		paragraphs("", aggravationNote)
 	}
-	paragraphs("What an attacker does", r.Attack)
+	paragraphs(attackHeading(r), r.Attack)
 	if len(r.Steps) > 0 {
 		b.WriteString("\n## Steps at run time\n\nWhat a policy at run time has to stop, every one of these, for the way to be guarded.\n")
 		b.WriteString("\n| Kind | What |\n| --- | --- |\n")
@@ -50,7 +50,7 @@ func RulePage(w io.Writer, r scan.Rule) error {
 	} else if r.Category == scan.CategoryEscape && !r.Aggravates {
 		paragraphs("Steps at run time", noStepsNote)
 	}
-	paragraphs("How to fix it", r.Remediation)
+	paragraphs(fixHeading(r), r.Remediation)
 	// A page does not point to itself.
 	links := slices.DeleteFunc(ruleLinks(r), func(l ruleLink) bool { return strings.HasSuffix(l.url, "/docs/rules/"+RulePageName(r)) })
 	if len(links) > 0 {
@@ -99,10 +99,14 @@ func tableOrder(r scan.Rule) int {
 		return 0
 	case scan.CategoryPSS:
 		return 1
-	case scan.CategoryException:
+	case scan.CategoryPolicy:
 		return 2
+	case scan.CategoryKernel:
+		return 3
+	case scan.CategoryException:
+		return 4
 	}
-	return 3
+	return 5
 }
 
 // markdown is text that Markdown shows as it is.

@@ -90,6 +90,45 @@ func TestRulePageEscapes(t *testing.T) {
 	}
 }
 
+// Rules of policies and of nodes have a table of their own, and headings that fit.
+func TestRulePagesOfPoliciesAndNodes(t *testing.T) {
+	rule := func(c scan.Category) scan.Rule {
+		return scan.Rule{ID: "r-" + string(c), Category: c, Title: "T", Description: "D", Attack: "A", Remediation: "R", Severity: scan.SeverityHigh}
+	}
+	for c, wants := range map[scan.Category][]string{
+		scan.CategoryPolicy: {"policies that do not bite", "What it leaves to an attacker", "How to make it bite"},
+		scan.CategoryKernel: {"kernels of the nodes", "What it leaves to an attacker", "How to make the node enforce"},
+		scan.CategoryEscape: {"escape path", "What an attacker does", "How to fix it", "Steps at run time"},
+	} {
+		var page bytes.Buffer
+		if err := RulePage(&page, rule(c)); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			for kind, text := range map[string]string{"page": page.String(), "text": explain(t, rule(c), 0)} {
+				if !strings.Contains(text, want) {
+					t.Errorf("%s: no %q in its %s:\n%s", c, want, kind, text)
+				}
+			}
+		}
+		if got := strings.Contains(page.String(), "Steps at run time"); got != (c == scan.CategoryEscape) {
+			t.Errorf("%s: speaks of steps: %v", c, got)
+		}
+	}
+	var index bytes.Buffer
+	if err := RuleIndex(&index, []scan.Rule{rule(scan.CategoryException), rule(scan.CategoryKernel), rule(scan.CategoryPolicy), rule(scan.CategoryPSS), rule(scan.CategoryEscape)}); err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, id := range []string{"r-escape", "r-pss", "r-policy", "r-kernel", "r-exception"} {
+		at := strings.Index(index.String(), "["+id+"]")
+		if at <= last {
+			t.Errorf("%s is at %d in the index", id, at)
+		}
+		last = at
+	}
+}
+
 func explain(t *testing.T, r scan.Rule, width int) string {
 	t.Helper()
 	var out bytes.Buffer

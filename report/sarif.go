@@ -45,7 +45,7 @@ type SARIFOptions struct {
 // file that GitHub code scanning takes: every result has a place in a file, the
 // limits on size are kept, and what does not fit is the least severe.
 func NewSARIF(w io.Writer, opts SARIFOptions) scan.Handler {
-	return &sarifReport{enc: newEncoder(w), opts: opts, maxResults: maxResults, maxGzip: maxGzip}
+	return &sarifReport{enc: newEncoder(w), opts: opts, maxResults: maxResults, maxGzip: maxGzip, layers: layerIndex{}}
 }
 
 type sarifReport struct {
@@ -56,6 +56,7 @@ type sarifReport struct {
 	start      *scan.Start
 	findings   []*scan.Finding
 	failures   []*scan.Failure
+	layers     layerIndex
 }
 
 func (s *sarifReport) Handle(e scan.Event) error {
@@ -64,6 +65,8 @@ func (s *sarifReport) Handle(e scan.Event) error {
 		s.start = e.Start
 	case e.Finding != nil:
 		s.findings = append(s.findings, e.Finding)
+	case e.Verdict != nil:
+		s.layers.add(e.Verdict)
 	case e.Failure != nil:
 		s.failures = append(s.failures, e.Failure)
 	case e.End != nil:
@@ -100,7 +103,7 @@ func (s *sarifReport) write(end *scan.End) error {
 	}
 	rules := newRuleTable(s.opts.Rules, findings)
 	run := s.run(end, rules)
-	results, err := encodeResults(findings, rules)
+	results, err := s.encodeResults(findings, rules)
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,7 @@ func (s *sarifReport) write(end *scan.End) error {
 		// indexes of the others change.
 		if kept := newRuleTable(s.opts.Rules, findings[:fit]); len(kept.descriptors) < len(rules.descriptors) {
 			run = s.run(end, kept)
-			if results, err = encodeResults(findings[:fit], kept); err != nil {
+			if results, err = s.encodeResults(findings[:fit], kept); err != nil {
 				return err
 			}
 		}

@@ -33,7 +33,7 @@ type suppressionJSON struct {
 }
 
 // encodeResults writes each finding as JSON, in the order given.
-func encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessage, error) {
+func (s *sarifReport) encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessage, error) {
 	results := make([]json.RawMessage, 0, len(findings))
 	seen := make(map[string]int, len(findings))
 	var buf bytes.Buffer
@@ -41,7 +41,7 @@ func encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessag
 	for _, f := range findings {
 		print := f.Fingerprint()
 		seen[print]++
-		r := result(f, rules.index[f.Rule], fmt.Sprintf("%s:%d", print, seen[print]))
+		r := result(f, s.layers.of(f), rules.index[f.Rule], fmt.Sprintf("%s:%d", print, seen[print]))
 		buf.Reset()
 		if err := enc.encode(r); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Rule, err)
@@ -51,14 +51,15 @@ func encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessag
 	return results, nil
 }
 
-// result is one finding. The fingerprint's number tells apart findings that are
-// the same but for the pods that have them.
-func result(f *scan.Finding, rule int, fingerprint string) resultJSON {
+// result is one finding, with what the layers do to its path where that is known.
+// The fingerprint's number tells apart findings that are the same but for the pods
+// that have them.
+func result(f *scan.Finding, path *scan.PathLayers, rule int, fingerprint string) resultJSON {
 	r := sarif.NewRuleResult(validUTF8(f.Rule)).
 		WithRuleIndex(rule).
 		WithKind("fail").
 		WithLevel(level(f.Severity)).
-		WithMessage(sarif.NewTextMessage(resultText(f))).
+		WithMessage(sarif.NewTextMessage(resultText(f, path))).
 		WithPartialFingerPrints(map[string]any{"primaryLocationLineHash": fingerprint})
 	at := sarif.NewLocationWithPhysicalLocation(physical(resultLocation(f)))
 	if l := logical(f); l != nil {
@@ -66,6 +67,7 @@ func result(f *scan.Finding, rule int, fingerprint string) resultJSON {
 	}
 	r.AddLocation(at)
 	r.Properties = resultProperties(f)
+	layerProperties(r.Properties, path)
 	out := resultJSON{Result: r}
 	if f.Excepted != nil {
 		out.Suppressions = []suppressionJSON{{
@@ -76,8 +78,8 @@ func result(f *scan.Finding, rule int, fingerprint string) resultJSON {
 }
 
 // resultText is what the annotation in a pull request says: where in the
-// workload, what is wrong, and which value would pass.
-func resultText(f *scan.Finding) string {
+// workload, what is wrong, which value would pass, and what stands in the way.
+func resultText(f *scan.Finding, path *scan.PathLayers) string {
 	message := limitRunes(Clean(f.Message), maxText)
 	if f.Category == scan.CategoryException {
 		return unlinked(sentence(Clean(f.Workload.Name) + ": " + message))
@@ -102,8 +104,12 @@ func resultText(f *scan.Finding) string {
 		}
 		text += " " + sentence(Clean(f.Field)+" is "+limitRunes(value(f.Now), maxValue)+change)
 	}
+	text += layerText(path)
 	for _, mark := range marks(f) {
-		text += " " + sentence(mark.text)
+		// The sentence above says it, and why.
+		if mark.text != guardedMark || path == nil {
+			text += " " + sentence(mark.text)
+		}
 	}
 	return unlinked(text)
 }

@@ -111,8 +111,8 @@ func helpMarkdown(r scan.Rule, title string) string {
 	fmt.Fprintf(&b, "# %s\n", title)
 	for _, part := range []struct{ heading, text string }{
 		{"", r.Description},
-		{"What an attacker does", r.Attack},
-		{"How to fix it", r.Remediation},
+		{attackHeading(r), r.Attack},
+		{fixHeading(r), r.Remediation},
 	} {
 		if part.text == "" {
 			continue

@@ -31,6 +31,7 @@ func TestSARIFFollowsTheSchema(t *testing.T) {
 	schema := oracle.SARIFSchema(t)
 	for name, events := range map[string][]scan.Event{
 		"sample":     sampleEvents(),
+		"layers":     layeredEvents(),
 		"every rule": everyRule(),
 		"empty":      {{Start: &scan.Start{Schema: 1}}, {End: &scan.End{}}},
 		"hostile":    hostileEvents(evil),
@@ -101,6 +102,7 @@ type sarifResult struct {
 	}
 	PartialFingerprints struct{ PrimaryLocationLineHash string }
 	Suppressions        []struct{ Kind, Status, Justification string }
+	Properties          map[string]any
 }
 
 func parseSARIF(t testing.TB, out []byte) sarifFile {
@@ -116,7 +118,7 @@ func parseSARIF(t testing.TB, out []byte) sarifFile {
 }
 
 func TestSARIFIsWhatGitHubTakes(t *testing.T) {
-	for name, events := range map[string][]scan.Event{"sample": sampleEvents(), "every rule": everyRule(), "hostile": hostileEvents(evil)} {
+	for name, events := range map[string][]scan.Event{"sample": sampleEvents(), "layers": layeredEvents(), "every rule": everyRule(), "hostile": hostileEvents(evil)} {
 		t.Run(name, func(t *testing.T) {
 			out := sarifOf(t, sampleSARIF(), events)
 			file := parseSARIF(t, out)
@@ -364,9 +366,9 @@ func TestSARIFFitsASmallLimit(t *testing.T) {
 }
 
 func TestSARIFDoesNotDependOnTheOrderOfEvents(t *testing.T) {
-	want := sarifOf(t, sampleSARIF(), sampleEvents())
+	want := sarifOf(t, sampleSARIF(), layeredEvents())
 	for seed := range uint64(10) {
-		events := sampleEvents()
+		events := layeredEvents()
 		middle := events[1 : len(events)-1]
 		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(middle), func(i, j int) { middle[i], middle[j] = middle[j], middle[i] })
 		if got := sarifOf(t, sampleSARIF(), events); !bytes.Equal(got, want) {
@@ -383,5 +385,86 @@ func TestRuleNameIsNotTheID(t *testing.T) {
 	}
 	if got := ruleName(scan.Rule{ID: "Same", Title: "same"}); got != "SameRule" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// An open path carries its own severity, a guarded one the lowered; the message says
+// why, and the properties have the cells of its container.
+func TestSARIFCarriesTheLayers(t *testing.T) {
+	run := parseSARIF(t, sarifOf(t, sampleSARIF(), layeredEvents())).Runs[0]
+	type key struct{ rule, workload, container string }
+	results := map[key]sarifResult{}
+	for _, r := range run.Results {
+		results[key{r.RuleID, fmt.Sprint(r.Properties["workload"]), fmt.Sprint(r.Properties["container"])}] = r
+	}
+	for name, tc := range map[string]struct {
+		key     key
+		level   string
+		message string
+		props   map[string]any
+		uri     string
+	}{
+		"guarded": {
+			key{"escape-cap-sys-admin", "checkout", "app"}, "note", "Guarded: SYS_ADMIN is blocked in app on both nodes.",
+			map[string]any{"severity": "low", "state": "stopped", "admission": "stops", "runtime": "stops", "kernel": "stops", "grade": "proven", "runtimeReason": "SYS_ADMIN is blocked"}, "",
+		},
+		"open in one container": {
+			key{"escape-cap-sys-admin", "report", "prepare"}, "error", "Not stopped at run time: init containers are not covered by any policy.",
+			map[string]any{"severity": "critical", "state": "open", "admission": "lets through", "runtime": "lets through", "kernel": "stops", "grade": "claimed"}, "",
+		},
+		"stopped in the other": {
+			key{"escape-cap-sys-admin", "report", "main"}, "note", "Guarded: SYS_ADMIN is blocked in main.",
+			map[string]any{"severity": "low", "state": "stopped", "runtime": "stops"}, "",
+		},
+		"unknown": {
+			key{"escape-cap-sys-module", "ledger", "app"}, "error", "Not known whether anything stops it: nothing but the OS image",
+			map[string]any{"state": "unknown", "kernel": "unknown", "grade": "hinted"}, "",
+		},
+		"a policy": {
+			key{"policy-hostpid", "agents", "<nil>"}, "error", "kube-system/KubeArmorPolicy/agents: Title of policy-hostpid: it takes no effect",
+			map[string]any{"category": "policy"}, "cluster/kube-system/KubeArmorPolicy/agents.yaml",
+		},
+		"a node": {
+			key{"kernel-no-capabilities", "node-3", "<nil>"}, "warning", "-/Node/node-3: Title of kernel-no-capabilities: AppArmor",
+			map[string]any{"category": "kernel"}, "cluster/-/Node/node-3.yaml",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, ok := results[tc.key]
+			if !ok {
+				t.Fatal("there is no such result")
+			}
+			if r.Level != tc.level || !strings.Contains(r.Message.Text, tc.message) {
+				t.Errorf("%s: %s\nwant %s: %s", r.Level, r.Message.Text, tc.level, tc.message)
+			}
+			for k, want := range tc.props {
+				if r.Properties[k] != want {
+					t.Errorf("%s is %v, want %v", k, r.Properties[k], want)
+				}
+			}
+			if at := r.Locations[0].PhysicalLocation.ArtifactLocation.URI; tc.uri != "" && at != tc.uri {
+				t.Errorf("at %s, want %s", at, tc.uri)
+			}
+			if tc.uri != "" && (r.Properties["state"] != nil || r.Properties["runtime"] != nil) {
+				t.Error("has cells, and is no path")
+			}
+		})
+	}
+}
+
+// A node's name may be by the hundred: a result stays small.
+func TestSARIFNamesFewNodes(t *testing.T) {
+	var by []string
+	for i := range 500 {
+		by = append(by, fmt.Sprintf("node-%d", i))
+	}
+	w := scan.Workload{Kind: "Pod", Name: "p"}
+	out := sarifOf(t, SARIFOptions{}, []scan.Event{
+		{Finding: &scan.Finding{Rule: "escape-x", Category: scan.CategoryEscape, Severity: scan.SeverityHigh, Open: true, Workload: w}},
+		{Verdict: &scan.WorkloadVerdict{Workload: w, Verdict: scan.VerdictExposed, Layers: &scan.Layers{Paths: []scan.PathLayers{{Path: "escape-x", State: scan.PathOpen, Kernel: scan.Cell{Answer: scan.StopsNo, By: by}}}}}},
+		{End: &scan.End{}},
+	})
+	if got := parseSARIF(t, out).Runs[0].Results[0].Properties["kernelBy"]; fmt.Sprint(len(got.([]any))) != "20" {
+		t.Errorf("names %v", got)
 	}
 }

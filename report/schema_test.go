@@ -13,6 +13,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 const schemaFile = "../docs/events.schema.json"
@@ -29,8 +32,15 @@ func compileSchema(t *testing.T, part string) *jsonschema.Schema {
 }
 
 func TestEventsFollowTheSchema(t *testing.T) {
+	for name, events := range samples() {
+		t.Run("sample "+name, func(t *testing.T) { followsSchema(t, events) })
+	}
+}
+
+func followsSchema(t *testing.T, events []scan.Event) {
+	t.Helper()
 	schema := compileSchema(t, "")
-	stream := write(t, format{"jsonl", NewJSONL}, sampleEvents())
+	stream := write(t, format{"jsonl", NewJSONL}, events)
 	for line := range bytes.Lines(stream) {
 		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
 		if err != nil {
@@ -40,7 +50,7 @@ func TestEventsFollowTheSchema(t *testing.T) {
 			t.Errorf("%s\n%v", line, err)
 		}
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, format{"json", NewJSON}, sampleEvents())))
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, format{"json", NewJSON}, events)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +66,10 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"end":{"workloads":0,"findings":{},"verdicts":{},"incomplete":false},"node":{"name":"n"}}`,
 		`{"end":{"workloads":0,"findings":{"catastrophic":1},"verdicts":{},"incomplete":false}}`,
 		`{"end":{"workloads":-1,"findings":{},"verdicts":{},"incomplete":false}}`,
+		`{"policy":{"layer":"runtime","kind":"KubeArmorPolicy","name":"p","workloads":1,"pods":1,"bites":"surely"}}`,
+		`{"policy":{"layer":"runtime","kind":"KubeArmorPolicy","name":"p","bites":"yes"}}`,
+		`{"node":{"name":"n","enforcement":{"capabilities":"yes","processes":"yes","grade":"certain","agent":"yes","reason":"r"}}}`,
+		`{"verdict":{"workload":{"kind":"Pod","name":"p"},"verdict":"safe","reason":"r","pssAllowed":true}}`,
 	} {
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 		if err != nil {
@@ -91,6 +105,12 @@ func TestSchemaHasEveryField(t *testing.T) {
 		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "end": reflect.TypeFor[scan.End](),
 		"workload": reflect.TypeFor[scan.Workload](), "location": reflect.TypeFor[scan.Location](), "fix": reflect.TypeFor[scan.Fix](),
 		"lowering": reflect.TypeFor[scan.Lowering](), "excepted": reflect.TypeFor[scan.Excepted](),
+		"policy": reflect.TypeFor[scan.Policy](), "enforcement": reflect.TypeFor[kernel.Enforcement](), "evidence": reflect.TypeFor[kernel.Evidence](),
+		"turnOn": reflect.TypeFor[kernel.TurnOn](), "layers": reflect.TypeFor[scan.Layers](), "decision": reflect.TypeFor[admission.Decision](),
+		"ruling": reflect.TypeFor[admission.Ruling](), "admissionRef": reflect.TypeFor[admission.Ref](), "admissionToothless": reflect.TypeFor[admission.Toothless](),
+		"runtimeLayer": reflect.TypeFor[scan.RuntimeLayer](), "containerCover": reflect.TypeFor[scan.ContainerCover](), "cover": reflect.TypeFor[armor.Cover](),
+		"element": reflect.TypeFor[armor.Element](), "policyRef": reflect.TypeFor[armor.Ref](), "toothless": reflect.TypeFor[armor.Toothless](),
+		"kernelLayer": reflect.TypeFor[scan.KernelLayer](), "pathLayers": reflect.TypeFor[scan.PathLayers](), "cell": reflect.TypeFor[scan.Cell](),
 	}
 	for name, def := range schema.Defs {
 		typ, ok := types[name]

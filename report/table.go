@@ -46,9 +46,15 @@ type table struct {
 	nodes      []*scan.Node
 	failures   []*scan.Failure
 	exceptions []*scan.Finding
+	// policies were found; dull are the findings of those that do not bite, and weak
+	// those of nodes that do not enforce.
+	policies   []*scan.Policy
+	dull, weak []*scan.Finding
 	groups     map[scan.Workload]*group
 	// said are the messages that stand on the terminal already.
 	said map[string]bool
+	// columned is true once the columns of the layers were written.
+	columned bool
 }
 
 // group is what is known of one workload. It has more than one verdict when some
@@ -67,11 +73,10 @@ func (t *table) Handle(e scan.Event) error {
 		t.nodes = append(t.nodes, e.Node)
 	case e.Failure != nil:
 		t.failures = append(t.failures, e.Failure)
-	case e.Finding != nil && e.Finding.Category == scan.CategoryException:
-		t.exceptions = append(t.exceptions, e.Finding)
+	case e.Policy != nil:
+		t.policies = append(t.policies, e.Policy)
 	case e.Finding != nil:
-		g := t.group(e.Finding.Workload)
-		g.findings = append(g.findings, e.Finding)
+		t.keep(e.Finding)
 	case e.Verdict != nil:
 		g := t.group(e.Verdict.Workload)
 		g.verdicts = append(g.verdicts, e.Verdict)
@@ -82,6 +87,22 @@ func (t *table) Handle(e scan.Event) error {
 		}
 	}
 	return nil
+}
+
+// keep puts a finding where it is written: what no field of a workload is to blame
+// for has a section of its own.
+func (t *table) keep(f *scan.Finding) {
+	switch f.Category {
+	case scan.CategoryException:
+		t.exceptions = append(t.exceptions, f)
+	case scan.CategoryPolicy:
+		t.dull = append(t.dull, f)
+	case scan.CategoryKernel:
+		t.weak = append(t.weak, f)
+	default:
+		g := t.group(f.Workload)
+		g.findings = append(g.findings, f)
+	}
 }
 
 func (t *table) group(w scan.Workload) *group {
@@ -103,7 +124,10 @@ func (t *table) sorted() []*group {
 		groups = append(groups, g)
 	}
 	slices.SortFunc(groups, compareGroups)
-	slices.SortStableFunc(t.exceptions, compareFindings)
+	for _, list := range [][]*scan.Finding{t.exceptions, t.dull, t.weak} {
+		slices.SortStableFunc(list, compareFindings)
+	}
+	slices.SortStableFunc(t.policies, comparePolicies)
 	slices.SortStableFunc(t.nodes, func(a, b *scan.Node) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(t.failures, compareFailures)
 	return groups

@@ -15,9 +15,12 @@ func (t *table) render(end *scan.End) {
 	t.header()
 	t.unread(end)
 	t.workloads(groups)
+	t.toothless(groups)
+	t.policyList()
 	t.exceptionList()
+	t.unenforced()
 	t.nodeList()
-	t.summary(end)
+	t.summary(end, groups)
 }
 
 // header says what was scanned and by what.
@@ -97,29 +100,41 @@ func (t *table) workloads(groups []*group) {
 		}
 		t.workload(g)
 	}
-	if t.width > 0 && len(quiet) > maxListed {
-		t.row(0, 2, verdictSpan(scan.VerdictClosed),
-			span{text: plural(len(quiet), "workload") + " without findings"})
+	if t.width == 0 || len(quiet) <= maxListed {
+		for _, g := range quiet {
+			t.workload(g)
+		}
 		return
 	}
-	for _, g := range quiet {
-		t.workload(g)
+	for len(quiet) > 0 {
+		v, n := quiet[0].verdict(), 0
+		for n < len(quiet) && quiet[n].verdict() == v {
+			n++
+		}
+		t.quietLine(v, quiet[:n])
+		quiet = quiet[n:]
 	}
 }
 
-// quiet reports whether the one thing to say of a workload is that it is closed.
+// quiet reports whether the one thing to say of a workload is that it is closed, or
+// sealed.
 func (g *group) quiet() bool {
 	for _, v := range g.verdicts {
 		if v.Claims != "" || !v.PSSAllowed {
 			return false
 		}
 	}
-	return len(g.findings) == 0 && g.verdict() == scan.VerdictClosed
+	v := g.verdict()
+	return len(g.findings) == 0 && (v == scan.VerdictClosed || v == scan.VerdictSealed)
 }
 
 func (t *table) workload(g *group) {
+	quiet := g.quiet()
 	for _, v := range g.verdicts {
-		t.verdict(v, len(g.findings) == 0)
+		t.verdict(v, len(g.findings) == 0, quiet)
+		if v.Layers != nil && t.width > 0 && !quiet {
+			t.layers(v)
+		}
 	}
 	if len(g.verdicts) == 0 {
 		t.row(0, 2, span{text: "NO VERDICT", style: doubtful}, span{text: t.name(g.workload), style: bold})
@@ -131,8 +146,9 @@ func (t *table) workload(g *group) {
 	}
 }
 
-// verdict writes the line that heads a block.
-func (t *table) verdict(v *scan.WorkloadVerdict, alone bool) {
+// verdict writes the line that heads a block. A workload that is alone has no
+// findings below it, one that is quiet needs no second line.
+func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
 	spans := []span{verdictSpan(v.Verdict), {text: t.name(v.Workload), style: bold}}
 	if v.Severity != "" {
 		spans = append(spans, span{text: Clean(string(v.Severity)), style: severityStyle(v.Severity)})
@@ -153,8 +169,16 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone bool) {
 	if v.Claims != "" {
 		spans = append(spans, span{text: "claims " + Clean(v.Claims), style: doubtful})
 	}
+	if v.Layers != nil && (quiet || t.width == 0) {
+		t.columned = true
+		spans = append(spans, layerSpans(v.Layers)...)
+	}
 	// On a terminal the lines below say as much of what is open.
-	if alone && v.Verdict == scan.VerdictExposed || v.Verdict == scan.VerdictUnknown || t.width == 0 {
+	switch {
+	case t.width == 0:
+		spans = append(spans, pipeReasons(v)...)
+	case v.Layers != nil:
+	case alone && v.Verdict == scan.VerdictExposed, v.Verdict == scan.VerdictUnknown:
 		spans = append(spans, span{text: Clean(v.Reason)})
 	}
 	t.row(0, 2, append(spans, span{text: place(v.Location), style: dim})...)
@@ -304,9 +328,15 @@ func value(raw []byte) string {
 	return "unset"
 }
 
+// guardedMark marks an open path that is stopped at run time.
+const guardedMark = "guarded"
+
 // marks say what takes weight from a finding.
 func marks(f *scan.Finding) []span {
 	var spans []span
+	if f.Guarded {
+		spans = append(spans, span{text: guardedMark, style: green})
+	}
 	for _, l := range f.Lowered {
 		text := "lowered from " + Clean(string(l.From))
 		if l.Closes {
@@ -343,7 +373,9 @@ func verdictSpan(v scan.Verdict) span {
 	switch v {
 	case scan.VerdictExposed:
 		s.style = alarm
-	case scan.VerdictClosed:
+	case scan.VerdictGuarded:
+		s.style = cyan
+	case scan.VerdictClosed, scan.VerdictSealed:
 		s.style = green
 	case scan.VerdictUnknown:
 		s.style = doubtful

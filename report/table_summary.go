@@ -10,51 +10,11 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// nodeList writes the nodes, those alike on one line.
-func (t *table) nodeList() {
-	names := map[string][]string{}
-	kinds := map[string][]span{}
-	for _, n := range t.nodes {
-		spans := nodeSpans(n)
-		key := fmt.Sprint(spans)
-		kinds[key] = spans
-		names[key] = append(names[key], Clean(n.Name))
-	}
-	t.section("", len(names))
-	for _, key := range slices.Sorted(maps.Keys(names)) {
-		list := names[key]
-		more := ""
-		if t.width > 0 && len(list) > maxListed {
-			more = fmt.Sprintf(" and %d more", len(list)-maxListed)
-			list = list[:maxListed]
-		}
-		spans := append([]span{
-			{text: "NODES", style: bold, pad: len("VERDICTS")},
-			{text: fmt.Sprint(len(names[key]))},
-		}, kinds[key]...)
-		t.row(0, summaryHang, append(spans, span{text: strings.Join(list, ", ") + more, style: dim})...)
-	}
-}
-
-// nodeSpans is what a node shares with others like it.
-func nodeSpans(n *scan.Node) []span {
-	var spans []span
-	for _, text := range []string{
-		n.OSImage, labelled("kernel", n.KernelVersion), n.Architecture,
-		n.ContainerRuntime, labelled("kubelet", n.KubeletVersion),
-	} {
-		if text != "" {
-			spans = append(spans, span{text: Clean(text)})
-		}
-	}
-	return spans
-}
-
 // summaryHang is where the lines of the summary go on: behind their first word.
 const summaryHang = len("VERDICTS") + gap
 
 // summary says how it ended, and again if it did not end well.
-func (t *table) summary(end *scan.End) {
+func (t *table) summary(end *scan.End, groups []*group) {
 	t.newline()
 	t.row(0, summaryHang, t.scannedSpans(end)...)
 	verdicts := []span{{text: "VERDICTS", style: bold, pad: len("VERDICTS")}}
@@ -66,7 +26,11 @@ func (t *table) summary(end *scan.End) {
 		verdicts = append(verdicts, s)
 	}
 	t.row(0, summaryHang, verdicts...)
+	if t.columned && t.width > 0 {
+		t.legend()
+	}
 	ways := t.waysOut()
+	t.policyCount()
 	t.row(0, summaryHang, findingSpans(end)...)
 	if s := t.start; s != nil {
 		t.row(0, summaryHang,
@@ -74,18 +38,16 @@ func (t *table) summary(end *scan.End) {
 			span{text: Clean(strings.TrimSpace("by Pod Security Standards " + s.Level + " " + s.PSSVersion))},
 			span{text: Clean(labelled("rule set", s.RuleSet))})
 	}
-	if s := t.start; t.width > 0 && len(ways) > 0 && s != nil && s.Tool != "" {
-		t.row(0, summaryHang,
-			span{text: "EXPLAIN", style: bold, pad: len("VERDICTS")},
-			span{text: Clean(s.Tool + " rules explain " + ways[0])})
-	}
+	t.explainLine(ways, groups)
 	switch {
 	case end.Incomplete || end.Interrupted || end.Failures > 0:
 		t.row(0, 2, incompleteSpans(end)...)
 	case end.Workloads == 0:
 		t.row(0, 2, span{text: "NOTHING JUDGED", style: doubtful}, span{text: "no workload was found."})
-	case end.Verdicts[scan.VerdictClosed] == end.Workloads:
+	case end.Verdicts[scan.VerdictClosed]+end.Verdicts[scan.VerdictSealed] == end.Workloads:
 		t.row(0, 2, span{text: "No way out to the host was found in any workload's spec.", style: green})
+	case end.Verdicts[scan.VerdictClosed]+end.Verdicts[scan.VerdictSealed]+end.Verdicts[scan.VerdictGuarded] == end.Workloads:
+		t.row(0, 2, span{text: "Every way out that a spec leaves open is stopped at run time.", style: green})
 	}
 }
 
@@ -93,6 +55,7 @@ func (t *table) summary(end *scan.End) {
 // most frequent first. It returns their rules in this order.
 func (t *table) waysOut() []string {
 	workloads := map[string]map[scan.Workload]bool{}
+	guarded := map[string]map[scan.Workload]bool{}
 	severities := map[string]scan.Severity{}
 	for w, g := range t.groups {
 		for _, v := range g.verdicts {
@@ -102,6 +65,12 @@ func (t *table) waysOut() []string {
 				}
 				workloads[id][w] = true
 			}
+		}
+		for _, id := range g.guarded() {
+			if guarded[id] == nil {
+				guarded[id] = map[scan.Workload]bool{}
+			}
+			guarded[id][w] = true
 		}
 		for _, f := range g.findings {
 			if f.Open && f.Severity.Rank() > severities[f.Rule].Rank() {
@@ -121,12 +90,65 @@ func (t *table) waysOut() []string {
 			spans = append(spans, span{text: fmt.Sprintf("and %d more kinds", len(ids)-i)})
 			break
 		}
-		spans = append(spans, span{text: fmt.Sprintf("%d %s", len(workloads[id]), Clean(id)), style: severityStyle(severities[id])})
+		s := span{text: fmt.Sprintf("%d %s", len(workloads[id]), Clean(id)), style: severityStyle(severities[id])}
+		if n := len(guarded[id]); n > 0 {
+			s.text += fmt.Sprintf(" (%d guarded)", n)
+		}
+		spans = append(spans, s)
 	}
 	if len(ids) > 0 {
 		t.row(0, summaryHang, spans...)
 	}
 	return ids
+}
+
+// guarded are the paths of a workload that are stopped wherever they are open.
+func (g *group) guarded() []string {
+	if !slices.ContainsFunc(g.verdicts, func(v *scan.WorkloadVerdict) bool { return v.Layers != nil }) {
+		return nil
+	}
+	states := map[string]bool{}
+	for _, v := range g.verdicts {
+		if v.Layers == nil {
+			// What is open here was not held against the layers.
+			for _, id := range v.Paths {
+				states[id] = false
+			}
+			continue
+		}
+		for i := range v.Layers.Paths {
+			p := &v.Layers.Paths[i]
+			stopped, seen := states[p.Path]
+			states[p.Path] = p.State == scan.PathStopped && (stopped || !seen)
+		}
+	}
+	maps.DeleteFunc(states, func(_ string, stopped bool) bool { return !stopped })
+	return slices.Sorted(maps.Keys(states))
+}
+
+// explainLine names the commands that say more: of the worst rule and, where the
+// layers were judged, of the worst workload.
+func (t *table) explainLine(ways []string, groups []*group) {
+	if t.width == 0 || len(ways) == 0 || t.start == nil || t.start.Tool == "" {
+		return
+	}
+	tool := Clean(t.start.Tool)
+	spans := []span{
+		{text: "EXPLAIN", style: bold, pad: len("VERDICTS")},
+		{text: tool + " rules explain " + Clean(ways[0])},
+	}
+	// A name is pasted into a shell by who reads this: only harmless ones are shown.
+	if name := groups[0].workload.String(); t.columned && shellSafe(name) {
+		spans = append(spans, span{text: tool + " scan --explain " + name})
+	}
+	t.row(0, summaryHang, spans...)
+}
+
+// shellSafe reports whether a shell takes s as one plain word.
+func shellSafe(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._/", r)
+	})
 }
 
 func (t *table) scannedSpans(end *scan.End) []span {

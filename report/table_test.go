@@ -27,10 +27,12 @@ func tableText(t testing.TB, opts TableOptions, events []scan.Event) string {
 }
 
 func TestTableKeepsTheWidth(t *testing.T) {
-	for _, width := range []int{1, 20, 37, 40, 80, 100, 120, 200} {
-		for _, color := range []bool{false, true} {
-			text := tableText(t, TableOptions{Width: width, Color: color}, sampleEvents())
-			checkLines(t, text, max(width, narrowest))
+	for _, events := range samples() {
+		for _, width := range []int{1, 20, 37, 40, 80, 100, 120, 200} {
+			for _, color := range []bool{false, true} {
+				text := tableText(t, TableOptions{Width: width, Color: color}, events)
+				checkLines(t, text, max(width, narrowest))
+			}
 		}
 	}
 }
@@ -49,14 +51,16 @@ func checkLines(t *testing.T, text string, width int) {
 }
 
 func TestTableColoursOnlyAddColour(t *testing.T) {
-	for _, width := range []int{0, 80} {
-		with := tableText(t, TableOptions{Width: width, Color: true}, sampleEvents())
-		without := tableText(t, TableOptions{Width: width}, sampleEvents())
-		if sgr.ReplaceAllString(with, "") != without {
-			t.Errorf("width %d: the text differs with colours", width)
-		}
-		if strings.Contains(without, "\x1b") {
-			t.Errorf("width %d: an escape sequence without colours", width)
+	for _, events := range samples() {
+		for _, width := range []int{0, 80} {
+			with := tableText(t, TableOptions{Width: width, Color: true}, events)
+			without := tableText(t, TableOptions{Width: width}, events)
+			if sgr.ReplaceAllString(with, "") != without {
+				t.Errorf("width %d: the text differs with colours", width)
+			}
+			if strings.Contains(without, "\x1b") {
+				t.Errorf("width %d: an escape sequence without colours", width)
+			}
 		}
 	}
 }
@@ -64,34 +68,39 @@ func TestTableColoursOnlyAddColour(t *testing.T) {
 // In a pipe each finding is one line that names its workload, container, rule,
 // field and place, so that grep, sort and awk have something to work with.
 func TestTableInAPipeIsOneLineAFinding(t *testing.T) {
-	text := tableText(t, TableOptions{}, sampleEvents())
-	for _, e := range sampleEvents() {
-		f := e.Finding
-		if f == nil || f.Category == scan.CategoryException {
-			continue
-		}
-		n := 0
-		for line := range strings.Lines(text) {
-			if strings.HasPrefix(line, strings.ToUpper(string(f.Severity))) && strings.Contains(line, "  "+f.Rule+"  ") &&
-				strings.Contains(line, Clean(f.Workload.String())) && strings.Contains(line, Clean(f.Field)) &&
-				strings.Contains(line, Clean(f.Container)) && strings.Contains(line, place(f.Location)) {
-				n++
+	for _, events := range samples() {
+		text := tableText(t, TableOptions{}, events)
+		for _, e := range events {
+			f := e.Finding
+			if f == nil || f.Category == scan.CategoryException {
+				continue
 			}
-		}
-		if n != 1 {
-			t.Errorf("%s on %s: %d lines, want 1", f.Rule, f.Field, n)
+			n := 0
+			for line := range strings.Lines(text) {
+				if strings.HasPrefix(line, strings.ToUpper(string(f.Severity))) && strings.Contains(line, "  "+f.Rule+"  ") &&
+					strings.Contains(line, Clean(f.Workload.String())) && strings.Contains(line, Clean(f.Field)) &&
+					strings.Contains(line, Clean(f.Container)) && strings.Contains(line, place(f.Location)) {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("%s on %s: %d lines, want 1", f.Rule, f.Field, n)
+			}
 		}
 	}
 }
 
 func TestTableDoesNotDependOnTheOrderOfEvents(t *testing.T) {
-	want := tableText(t, TableOptions{Width: 100}, sampleEvents())
-	for seed := range uint64(20) {
-		events := sampleEvents()
-		middle := events[1 : len(events)-1]
-		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(middle), func(i, j int) { middle[i], middle[j] = middle[j], middle[i] })
-		if got := tableText(t, TableOptions{Width: 100}, events); got != want {
-			t.Fatalf("seed %d: %s", seed, firstDifference([]byte(got), []byte(want)))
+	for _, events := range samples() {
+		for _, width := range []int{0, 100} {
+			want := tableText(t, TableOptions{Width: width}, events)
+			for seed := range uint64(20) {
+				middle := events[1 : len(events)-1]
+				rand.New(rand.NewPCG(seed, 0)).Shuffle(len(middle), func(i, j int) { middle[i], middle[j] = middle[j], middle[i] })
+				if got := tableText(t, TableOptions{Width: width}, events); got != want {
+					t.Fatalf("seed %d: %s", seed, firstDifference([]byte(got), []byte(want)))
+				}
+			}
 		}
 	}
 }
@@ -122,6 +131,9 @@ func TestTableSaysWhenNothingIsProven(t *testing.T) {
 		"interrupted":   {scan.End{Workloads: 2, Interrupted: true, Verdicts: map[scan.Verdict]int{"closed": 2}}, "INTERRUPTED", "No way out"},
 		"nothing found": {scan.End{}, "NOTHING JUDGED", "No way out"},
 		"unknown":       {scan.End{Workloads: 1, Verdicts: map[scan.Verdict]int{"unknown": 1}}, "1 unknown", "No way out"},
+		"all guarded":   {scan.End{Workloads: 2, Verdicts: map[scan.Verdict]int{"guarded": 1, "sealed": 1}}, "is stopped at run time", "No way out"},
+		"not counted":   {scan.End{Workloads: 2}, "2 workloads", "stopped at run time"},
+		"all sealed":    {scan.End{Workloads: 2, Verdicts: map[scan.Verdict]int{"closed": 1, "sealed": 1}}, "No way out", "stopped"},
 		"all closed":    {scan.End{Workloads: 2, Verdicts: map[scan.Verdict]int{"closed": 2}}, "No way out", "INCOMPLETE"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,7 +202,7 @@ func hostileEvents(s string) []scan.Event {
 			Excepted: &scan.Excepted{Reason: s, Expires: s},
 		}}
 	}
-	return []scan.Event{
+	events := []scan.Event{
 		{Start: &scan.Start{
 			Schema: 1, Tool: s, Version: s, RuleSet: s, Source: scan.SourceManifests, Cluster: s, ServerVersion: s,
 			Namespaces: []string{s, s}, Selector: s, Level: s, PSSVersion: s, Notes: []string{s},
@@ -199,8 +211,9 @@ func hostileEvents(s string) []scan.Event {
 		{Failure: &scan.Failure{Subject: s, Namespace: s, Reason: scan.FailureReason(s), Message: s, Affects: s, Location: at}},
 		finding(scan.CategoryEscape, s), finding(scan.CategoryEscape, s+"2"), finding(scan.CategoryPSS, s), finding(scan.CategoryException, ""),
 		{Verdict: &scan.WorkloadVerdict{Workload: w, Verdict: scan.VerdictExposed, Reason: s, Severity: scan.SeverityHigh, Paths: []string{s}, Controls: []string{s}, Pods: 2, Claims: s, Location: at}},
-		{End: &scan.End{Workloads: 1, Findings: map[scan.Severity]int{}, Verdicts: map[scan.Verdict]int{}}},
 	}
+	events = append(events, layeredHostile(s)...)
+	return append(events, scan.Event{End: &scan.End{Workloads: 1, Findings: map[scan.Severity]int{}, Verdicts: map[scan.Verdict]int{}}})
 }
 
 func TestFoldingHidesNothing(t *testing.T) {

@@ -1,0 +1,121 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
+)
+
+// checkEvent refuses what a handler could only misread: a schema or a word that
+// this version does not know must not pass for something harmless.
+func checkEvent(e scan.Event) error {
+	var err error
+	kind := ""
+	switch {
+	case e.Start != nil && e.Start.Schema > scan.SchemaVersion:
+		return fmt.Errorf("start: schema %d is newer than this version reads (%d)", e.Start.Schema, scan.SchemaVersion)
+	case e.Start != nil && e.Start.Schema < 1:
+		return fmt.Errorf("start: schema %d: want 1 to %d", e.Start.Schema, scan.SchemaVersion)
+	case e.Finding != nil && e.Finding.Rule == "":
+		return errors.New("finding: no rule")
+	case e.Finding != nil:
+		kind, err = "finding", known("severity ", e.Finding.Severity, scan.Severities()...)
+	case e.Node != nil && e.Node.Enforcement != nil:
+		kind, err = "node", checkEnforcement(e.Node.Enforcement)
+	case e.Policy != nil:
+		kind, err = "policy", firstError(
+			known("layer ", e.Policy.Layer, scan.LayerAdmission, scan.LayerRuntime, scan.LayerKernel),
+			known("bites ", e.Policy.Bites, bites()...))
+	case e.Verdict != nil:
+		kind, err = "verdict", checkVerdict(e.Verdict)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
+	}
+	return nil
+}
+
+func checkVerdict(v *scan.WorkloadVerdict) error {
+	err := known("", v.Verdict, scan.Verdicts()...)
+	l := v.Layers
+	if l == nil || err != nil {
+		return err
+	}
+	err = firstError(
+		knownAdmission("admission ", l.Admission.Answer),
+		knownAdmission("reopen ", l.Reopen),
+		knownKernel("set ", l.Runtime.Set),
+		knownKernel("kernel capabilities ", l.Kernel.Capabilities),
+		knownKernel("kernel processes ", l.Kernel.Processes),
+		knownGrade(l.Kernel.Grade))
+	for i := range l.Admission.Rulings {
+		err = firstError(err, knownAdmission("ruling ", l.Admission.Rulings[i].Answer))
+	}
+	for i := range l.Runtime.Containers {
+		covers := l.Runtime.Containers[i].Covers
+		for k := range covers {
+			err = firstError(err, known("status ", covers[k].Status, armor.Blocked, armor.Audited, armor.Allowed, armor.NotCovered, armor.Unknown))
+		}
+	}
+	for i := range l.Paths {
+		p := &l.Paths[i]
+		err = firstError(err, known("state ", p.State, scan.PathOpen, scan.PathUnknown, scan.PathStopped))
+		for _, cell := range [...]*scan.Cell{&p.Admission, &p.Runtime, &p.Kernel} {
+			err = firstError(err, known("answer ", cell.Answer, scan.StopsYes, scan.StopsNo, scan.StopsUnknown), knownGrade(cell.Grade))
+		}
+	}
+	return err
+}
+
+func checkEnforcement(e *kernel.Enforcement) error {
+	err := firstError(
+		knownKernel("capabilities ", e.Capabilities),
+		knownKernel("processes ", e.Processes),
+		knownKernel("agent ", e.Agent),
+		knownGrade(e.Grade))
+	for i := range e.Evidence {
+		err = firstError(err, knownKernel("evidence ", e.Evidence[i].Says), knownGrade(e.Evidence[i].Grade))
+	}
+	return err
+}
+
+func knownAdmission(label string, a admission.Answer) error {
+	return known(label, a, admission.Refuses, admission.Admits, admission.Unknown)
+}
+
+func knownKernel(label string, a kernel.Answer) error {
+	return known(label, a, kernel.Yes, kernel.No, kernel.Unknown)
+}
+
+// knownGrade lets pass that there is none: what is unknown rests on nothing.
+func knownGrade(g kernel.Grade) error {
+	return known("grade ", g, kernel.Proven, kernel.Claimed, kernel.Hinted, "")
+}
+
+// known is an error when word is not in list.
+func known[T ~string](label string, word T, list ...T) error {
+	if slices.Contains(list, word) {
+		return nil
+	}
+	return fmt.Errorf("%s%q is not known to this version", label, Clean(string(word)))
+}
+
+// firstError is the first of the errors.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bites lists the answers in the order of the table: what does not bite first.
+func bites() []scan.Bite {
+	return []scan.Bite{scan.BitesNo, scan.BitesPartly, scan.BitesUnknown, scan.BitesYes}
+}

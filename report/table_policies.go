@@ -1,0 +1,316 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+)
+
+// maxMends is how many different reasons, or mends, one line of causes may have on
+// a terminal.
+const maxMends = 3
+
+// distinct is a list of texts, each once, in the order in which they came.
+type distinct struct {
+	list []string
+	has  map[string]bool
+}
+
+func (d *distinct) add(text string) {
+	if text == "" || d.has[text] {
+		return
+	}
+	if d.has == nil {
+		d.has = map[string]bool{}
+	}
+	d.has[text] = true
+	d.list = append(d.list, text)
+}
+
+// dullKey is one policy and one cause for which it does not bite.
+type dullKey struct{ kind, namespace, name, cause string }
+
+// dullPlaces is where it does not, and what would mend it.
+type dullPlaces struct {
+	workloads []string
+	mends     distinct
+}
+
+func armorKey(r armor.Ref, c armor.Cause) dullKey {
+	return dullKey{string(r.Kind), r.Namespace, r.Name, string(c)}
+}
+
+// admissionKey names the labels of a namespace by the namespace.
+func admissionKey(r admission.Ref, c admission.Cause) dullKey {
+	if r.Mechanism == admission.PodSecurity {
+		return dullKey{"Namespace", "", cmp.Or(r.Name, r.Namespace), string(c)}
+	}
+	return dullKey{r.Kind, r.Namespace, r.Name, string(c)}
+}
+
+// dullIndex says of each policy that does not bite where that is seen: the verdicts
+// know, the findings do not.
+func (t *table) dullIndex(groups []*group) map[dullKey]*dullPlaces {
+	index := map[dullKey]*dullPlaces{}
+	add := func(k dullKey, g *group, mend string) {
+		at := index[k]
+		if at == nil {
+			at = &dullPlaces{}
+			index[k] = at
+		}
+		name := t.name(g.workload)
+		// A workload's causes come one after the other, for each of its containers.
+		if n := len(at.workloads); n == 0 || at.workloads[n-1] != name {
+			at.workloads = append(at.workloads, name)
+		}
+		at.mends.add(Clean(mend))
+	}
+	for _, g := range groups {
+		for _, v := range g.verdicts {
+			if v.Layers == nil {
+				continue
+			}
+			for i := range v.Layers.Runtime.Toothless {
+				x := &v.Layers.Runtime.Toothless[i]
+				add(armorKey(x.Policy, x.Cause), g, x.Mend)
+			}
+			for i := range v.Layers.Admission.Rulings {
+				if r := &v.Layers.Admission.Rulings[i]; r.Toothless != nil {
+					add(admissionKey(r.By, r.Toothless.Cause), g, r.Toothless.Mend)
+				}
+			}
+		}
+	}
+	return index
+}
+
+// of reports whether a rule is about the cause: its ID ends in it.
+func (k dullKey) of(rule string) bool {
+	return rule == k.cause || strings.HasSuffix(rule, "-"+k.cause)
+}
+
+// dullRow is one line of the section: a cause, the policies that it holds for, the
+// workloads on which, and the mend.
+type dullRow struct {
+	*scan.Finding
+	names, messages, mends, places distinct
+	workloads                      []string
+}
+
+// toothless writes the policies that do not bite: by cause on a terminal, one line a
+// finding in a pipe.
+func (t *table) toothless(groups []*group) {
+	t.section("POLICIES THAT DO NOT BITE", len(t.dull))
+	if len(t.dull) == 0 {
+		return
+	}
+	byPolicy := map[dullKey][]dullKey{}
+	index := t.dullIndex(groups)
+	for k := range index {
+		policy := dullKey{kind: k.kind, namespace: k.namespace, name: k.name}
+		byPolicy[policy] = append(byPolicy[policy], k)
+	}
+	rows := t.dullRows(t.dull, func(r *dullRow, f *scan.Finding) {
+		w := f.Workload
+		for _, k := range byPolicy[dullKey{kind: w.Kind, namespace: w.Namespace, name: w.Name}] {
+			if !k.of(f.Rule) {
+				continue
+			}
+			r.workloads = append(r.workloads, index[k].workloads...)
+			for _, mend := range index[k].mends.list {
+				r.mends.add(mend)
+			}
+		}
+	})
+	for _, r := range rows {
+		t.dullRow(r)
+	}
+}
+
+// unenforced writes the findings of nodes.
+func (t *table) unenforced() {
+	t.section("NODES THAT DO NOT ENFORCE", len(t.weak))
+	for _, r := range t.dullRows(t.weak, func(*dullRow, *scan.Finding) {}) {
+		t.dullRow(r)
+	}
+}
+
+// dullRows joins, on a terminal, what one rule says of several things.
+func (t *table) dullRows(findings []*scan.Finding, join func(*dullRow, *scan.Finding)) []*dullRow {
+	var rows []*dullRow
+	at := map[string]*dullRow{}
+	for _, f := range findings {
+		k := key(f.Rule, string(f.Severity), fmt.Sprint(marks(f)))
+		r := at[k]
+		if r == nil || t.width == 0 {
+			r = &dullRow{Finding: f}
+			rows = append(rows, r)
+			at[k] = r
+		}
+		r.names.add(t.name(f.Workload))
+		r.messages.add(Clean(f.Message))
+		r.places.add(place(f.Location))
+		join(r, f)
+	}
+	for _, r := range rows {
+		slices.Sort(r.workloads)
+		r.workloads = slices.Compact(r.workloads)
+	}
+	return rows
+}
+
+func (t *table) dullRow(r *dullRow) {
+	severity := severitySpan(r.Severity)
+	if r.Excepted != nil {
+		severity.style = dim
+	}
+	head := []span{severity, {text: Clean(r.Rule), style: bold}, {text: t.few(r.names.list, ", ", maxListed)}}
+	if t.width == 0 {
+		head = append(head, span{text: Clean(r.Container)}, span{text: Clean(r.Field)})
+	}
+	head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
+	on := ""
+	if n := len(r.workloads); n > 0 {
+		on = "on " + plural(n, "workload") + ": " + t.few(r.workloads, ", ", maxListed)
+	}
+	if t.width == 0 {
+		t.row(0, 0, append(head, span{text: strings.Join(r.messages.list, " ")}, span{text: on},
+			span{text: labelled("mend:", strings.Join(r.mends.list, "; "))})...)
+		return
+	}
+	t.row(t.indent(), t.hang(), head...)
+	t.lines(r.messages.list, "", dim)
+	t.row(t.hang(), t.hang()+2, span{text: on})
+	t.lines(r.mends.list, "mend: ", plain)
+}
+
+// lines writes texts below a row of a terminal, each on a line of its own and once
+// in the whole table.
+func (t *table) lines(texts []string, label string, s style) {
+	texts = slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return t.said[text] })
+	for i, text := range texts {
+		if i == maxMends && len(texts) > maxMends {
+			t.row(t.hang(), t.hang()+2, span{text: fmt.Sprintf("%sand %d more of this kind", label, len(texts)-i), style: s})
+			return
+		}
+		t.said[text] = true
+		t.row(t.hang(), t.hang()+2, span{text: label + text, style: s})
+	}
+}
+
+// few joins names; on a terminal those beyond limit become a number.
+func (t *table) few(names []string, separator string, limit int) string {
+	if t.width == 0 || len(names) <= limit {
+		return strings.Join(names, separator)
+	}
+	return strings.Join(names[:limit], separator) + fmt.Sprintf(" and %d more", len(names)-limit)
+}
+
+// comparePolicies puts first what does not bite.
+func comparePolicies(a, b *scan.Policy) int {
+	return cmp.Or(
+		cmp.Compare(slices.Index(bites(), a.Bites), slices.Index(bites(), b.Bites)),
+		cmp.Compare(a.Layer, b.Layer),
+		cmp.Compare(a.Kind, b.Kind),
+		cmp.Compare(a.Namespace, b.Namespace),
+		cmp.Compare(a.Name, b.Name),
+		cmp.Compare(a.Action, b.Action),
+		slices.Compare(a.Reasons, b.Reasons),
+	)
+}
+
+// policyList writes the policies with what they bite: all of them in a pipe, on a
+// terminal those that do not bite everywhere.
+func (t *table) policyList() {
+	listed := t.policies
+	if t.width > 0 {
+		listed = slices.DeleteFunc(slices.Clone(listed), func(p *scan.Policy) bool { return p.Bites == scan.BitesYes })
+	}
+	title := ""
+	if t.width > 0 {
+		title = "POLICIES NOT IN FULL FORCE"
+	}
+	t.section(title, len(listed))
+	for i, p := range listed {
+		if t.width > 0 && i == 2*maxListed {
+			t.row(t.indent(), t.hang(), span{text: fmt.Sprintf("and %d more", len(listed)-i)})
+			return
+		}
+		t.policy(p)
+	}
+}
+
+func (t *table) policy(p *scan.Policy) {
+	spans := []span{
+		biteSpan(p.Bites),
+		{text: Clean(policyName(p)), style: bold},
+		{text: Clean(p.Action)},
+	}
+	if p.Pods == 0 && p.Workloads == 0 {
+		spans = append(spans, span{text: "selects nothing"})
+	} else {
+		spans = append(spans, span{text: plural(p.Workloads, "workload")}, span{text: plural(p.Pods, "pod")})
+	}
+	if t.width == 0 {
+		spans = append([]span{{text: "POLICY", pad: len("VERDICTS")}}, spans...)
+		spans = append(spans, span{text: Clean(string(p.Layer))}, span{text: Clean(strings.Join(p.Reasons, "; "))})
+		t.row(0, 0, spans...)
+		return
+	}
+	t.row(t.indent(), t.hang(), spans...)
+	var reasons distinct
+	for _, r := range p.Reasons {
+		reasons.add(Clean(r))
+	}
+	t.lines(reasons.list, "", dim)
+}
+
+// policyName is NAMESPACE/KIND/NAME, as of workloads.
+func policyName(p *scan.Policy) string {
+	return scan.Workload{Namespace: p.Namespace, Kind: p.Kind, Name: p.Name}.String()
+}
+
+func biteSpan(b scan.Bite) span {
+	s := span{text: strings.ToUpper(Clean(string(b))), pad: len("CRITICAL")}
+	switch b {
+	case scan.BitesNo:
+		s.style = red
+	case scan.BitesPartly:
+		s.style = yellow
+	case scan.BitesYes:
+		s.style = green
+	case scan.BitesUnknown:
+		s.style = doubtful
+	}
+	return s
+}
+
+// policyCount is the line of the summary.
+func (t *table) policyCount() {
+	if len(t.policies) == 0 {
+		return
+	}
+	counts := map[scan.Bite]int{}
+	for _, p := range t.policies {
+		counts[p.Bites]++
+	}
+	spans := []span{{text: "POLICIES", style: bold, pad: len("VERDICTS")}, {text: fmt.Sprintf("%d found", len(t.policies))}}
+	for _, b := range []struct {
+		bite scan.Bite
+		text string
+	}{
+		{scan.BitesYes, "bite"}, {scan.BitesPartly, "partly"}, {scan.BitesNo, "not"}, {scan.BitesUnknown, "unknown"},
+	} {
+		s := span{text: fmt.Sprintf("%d %s", counts[b.bite], b.text)}
+		if counts[b.bite] > 0 {
+			s.style = biteSpan(b.bite).style
+		}
+		spans = append(spans, s)
+	}
+	t.row(0, summaryHang, spans...)
+}
