@@ -54,7 +54,7 @@ func (r *rows) toothless(rules ruleIndex) []Finding {
 		f.addPolicy(t.Policy.String())
 		f.Mend = cmp.Or(f.Mend, t.Mend)
 		f.ContainerKind = causeKind(t.Cause)
-		if !t.Certain && f.Severity.Rank() > SeverityLow.Rank() {
+		if !t.Certain || f.ContainerKind != "" && !r.leadsOut(t.Container) {
 			f.Severity = SeverityLow
 		}
 	}
@@ -68,6 +68,12 @@ func (r *rows) toothless(rules ruleIndex) []Finding {
 		f.Mend = cmp.Or(f.Mend, t.Mend)
 	}
 	return found
+}
+
+// leadsOut reports whether an escape path is open in a container: where none is, there
+// is little that a policy would have to stop.
+func (r *rows) leadsOut(container string) bool {
+	return slices.ContainsFunc(r.layers.Paths, func(p PathLayers) bool { return p.Container == container || p.Container == "" })
 }
 
 func (f *Finding) addPolicy(name string) {
