@@ -74,20 +74,33 @@ type Raw struct {
 	APIVersion, Kind string
 	Namespace, Name  string
 	// JSON is the object as the API server would be sent it.
-	JSON    []byte
-	Failure *scan.Failure
+	JSON []byte
+	// Document is the object's pod or pod template, for the functions that say so and
+	// where it has one.
+	Document *Document
+	Failure  *scan.Failure
 }
 
 // Objects reads all inputs and emits every Kubernetes object, the items of Lists
 // one by one, in the order of the input. What is no Kubernetes object is left out,
 // and what cannot be read is a Raw with a Failure. Errors are as with Each.
 func Objects(ctx context.Context, in Inputs, emit func(Raw) error) error {
+	return objects(ctx, in, (*objectReader).raw, emit)
+}
+
+// ObjectsOf is Objects for a few kinds, named without their group. Documents that
+// cannot hold one are not even parsed: what is wrong with those is left to others.
+func ObjectsOf(ctx context.Context, in Inputs, kinds []string, emit func(Raw) error) error {
+	names := newKindNames(kinds)
 	return run(ctx, in, func() func(*chunk) []Raw {
 		var r objectReader
 		return func(c *chunk) []Raw {
+			if !names.only(c) {
+				return nil
+			}
 			var raws []Raw
 			r.visit = func(o *object) {
-				if o.skip == "" {
+				if o.skip == "" && o.failure == nil && names[o.kind] {
 					raws = append(raws, r.raw(o))
 				}
 			}
@@ -95,6 +108,41 @@ func Objects(ctx context.Context, in Inputs, emit func(Raw) error) error {
 			return raws
 		}
 	}, emit)
+}
+
+// ObjectsAndPods is Objects with the Document of each object that has a pod.
+func ObjectsAndPods(ctx context.Context, in Inputs, emit func(Raw) error) error {
+	return objects(ctx, in, (*objectReader).rawWithPod, emit)
+}
+
+func objects(ctx context.Context, in Inputs, read func(*objectReader, *object) Raw, emit func(Raw) error) error {
+	return run(ctx, in, func() func(*chunk) []Raw {
+		var r objectReader
+		return func(c *chunk) []Raw {
+			var raws []Raw
+			r.visit = func(o *object) {
+				if o.skip == "" {
+					raws = append(raws, read(&r, o))
+				}
+			}
+			r.read(c)
+			return raws
+		}
+	}, emit)
+}
+
+// rawWithPod is an object as JSON, and its pod.
+func (r *objectReader) rawWithPod(o *object) Raw {
+	raw := r.raw(o)
+	if raw.Failure != nil {
+		return raw
+	}
+	d, err := r.decode(o)
+	if err != nil {
+		return Raw{File: raw.File, Line: raw.Line, Failure: r.chunk.fail(&r.parsed, err)}
+	}
+	raw.Document = d
+	return raw
 }
 
 // raw is an object as JSON.

@@ -21,6 +21,9 @@ const DefaultLimit = 32 << 20
 // Stdin is the path that stands for standard input.
 const Stdin = "-"
 
+// stdinName is what standard input is called in places.
+const stdinName = "stdin"
+
 // Inputs says what is read.
 type Inputs struct {
 	// Paths are files, directories and "-" for Stdin, read in this order.
@@ -35,6 +38,9 @@ type Inputs struct {
 	// Workers is how many documents are judged at the same time. 0 means as many
 	// as there are processors.
 	Workers int
+
+	// held are the texts of those paths that can be read only once; see Hold.
+	held map[string]*heldText
 }
 
 // FileSystem is what reading manifests needs of a file system.
@@ -84,6 +90,9 @@ func (in *Inputs) check() error {
 		return errors.New("manifests: no file, directory or - was named")
 	}
 	for _, p := range in.Paths {
+		if in.held[p] != nil {
+			continue
+		}
 		if p == Stdin {
 			if in.Stdin == nil {
 				return errors.New("manifests: there is no standard input to read")
@@ -113,41 +122,59 @@ func (in Inputs) withDefaults(processors int) Inputs {
 
 // read hands out the chunks of all inputs.
 func (in *Inputs) read(ctx context.Context, out func(*chunk) error) error {
-	for _, p := range in.Paths {
-		if err := in.readPath(ctx, p, out); err != nil {
+	pass := reading{ctx: ctx, in: in, failed: out, text: func(src source, r io.Reader) error {
+		return split(ctx, src, r, in.Limit, out)
+	}}
+	return pass.all()
+}
+
+// reading is one pass over the inputs.
+type reading struct {
+	ctx context.Context
+	in  *Inputs
+	// text takes the text of each file, failed a file that could not be opened.
+	text   func(source, io.Reader) error
+	failed func(*chunk) error
+}
+
+func (p *reading) all() error {
+	for _, path := range p.in.Paths {
+		if err := p.path(path); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (in *Inputs) readPath(ctx context.Context, path string, out func(*chunk) error) error {
-	if path == Stdin {
-		r := newWaitingReader(ctx, in.Stdin)
-		return split(ctx, source{name: "stdin", named: true}, r, in.Limit, out)
+func (p *reading) path(path string) error {
+	if held := p.in.held[path]; held != nil {
+		return p.text(source{name: heldName(path), named: true}, held.open())
 	}
-	info, err := in.Files.Stat(path)
+	if path == Stdin {
+		return p.text(source{name: stdinName, named: true}, newWaitingReader(p.ctx, p.in.Stdin))
+	}
+	info, err := p.in.Files.Stat(path)
 	if err != nil {
-		return out(unreadable(path, err))
+		return p.failed(unreadable(path, err))
 	}
 	if !info.IsDir() {
-		return in.readFile(ctx, source{name: path, named: true, blocking: !info.Mode().IsRegular()}, out)
+		return p.file(source{name: path, named: true, blocking: !info.Mode().IsRegular()})
 	}
-	w := walk{in: in, ctx: ctx, out: out, seen: make(map[string]struct{})}
+	w := walk{reading: p, seen: make(map[string]struct{})}
 	return w.dir(path, "")
 }
 
-func (in *Inputs) readFile(ctx context.Context, src source, out func(*chunk) error) error {
-	f, err := in.Files.Open(src.name)
+func (p *reading) file(src source) error {
+	f, err := p.in.Files.Open(src.name)
 	if err != nil {
-		return out(unreadable(src.name, err))
+		return p.failed(unreadable(src.name, err))
 	}
 	defer f.Close()
 	var r io.Reader = f
 	if src.blocking {
-		r = newWaitingReader(ctx, f)
+		r = newWaitingReader(p.ctx, f)
 	}
-	return split(ctx, src, r, in.Limit, out)
+	return p.text(src, r)
 }
 
 // unreadable is the failure of a file or directory as a whole.
@@ -166,9 +193,7 @@ func unreadable(path string, err error) *chunk {
 
 // walk goes through one directory and what is below it.
 type walk struct {
-	in  *Inputs
-	ctx context.Context
-	out func(*chunk) error
+	*reading
 	// seen are the real paths of the directories and files that were read.
 	seen map[string]struct{}
 }
@@ -180,14 +205,14 @@ func (w *walk) dir(path, real string) error {
 	}
 	real, fresh, err := w.enter(path, real)
 	if err != nil {
-		return w.out(unreadable(path, err))
+		return w.failed(unreadable(path, err))
 	}
 	if !fresh {
 		return nil
 	}
 	entries, err := w.in.Files.ReadDir(path)
 	if err != nil {
-		if err := w.out(unreadable(path, err)); err != nil {
+		if err := w.failed(unreadable(path, err)); err != nil {
 			return err
 		}
 	}
@@ -228,7 +253,7 @@ func (w *walk) entry(path, real string, e fs.DirEntry) error {
 			if !manifest {
 				return nil
 			}
-			return w.out(unreadable(path, err))
+			return w.failed(unreadable(path, err))
 		}
 		mode = info.Mode().Type()
 	}
@@ -241,16 +266,16 @@ func (w *walk) entry(path, real string, e fs.DirEntry) error {
 	case !manifest:
 		return nil
 	case !mode.IsRegular():
-		return w.out(unreadable(path, errors.New("is not a regular file")))
+		return w.failed(unreadable(path, errors.New("is not a regular file")))
 	}
 	_, fresh, err := w.enter(path, real)
 	if err != nil {
-		return w.out(unreadable(path, err))
+		return w.failed(unreadable(path, err))
 	}
 	if !fresh {
 		return nil
 	}
-	return w.in.readFile(w.ctx, source{name: path}, w.out)
+	return w.file(source{name: path})
 }
 
 func isManifestName(name string) bool {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,9 @@ func (d *Document) locate(field, container, item string) (*scan.Location, int) {
 
 // parseAgain makes the nodes of the document once more.
 func (d *Document) parseAgain() (*liveNodes, error) {
+	if d.chunk == nil {
+		return nil, errors.New("the text was not kept")
+	}
 	p, err := d.chunk.parse()
 	if err != nil {
 		return nil, err

@@ -39,6 +39,12 @@ type Document struct {
 	live *liveNodes
 }
 
+// WithoutText is the document with no more than where it begins: its fields are not
+// found in the file, and its pod is gone.
+func (d *Document) WithoutText() *Document {
+	return &Document{File: d.File, Line: d.Line, APIVersion: d.APIVersion, Workload: d.Workload, TemplatePath: d.TemplatePath}
+}
+
 // liveNodes are the nodes of an object in a chunk that is parsed.
 type liveNodes struct {
 	root   *yaml.Node
