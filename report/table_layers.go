@@ -121,6 +121,11 @@ func decides(v *scan.WorkloadVerdict) string {
 		return Clean(v.Reason)
 	}
 	worst := &v.Layers.Paths[0]
+	for i := range v.Layers.Paths {
+		if p := &v.Layers.Paths[i]; stateRank(p.State) < stateRank(worst.State) {
+			worst = p
+		}
+	}
 	if worst.Reason == "" {
 		return Clean(v.Reason)
 	}
