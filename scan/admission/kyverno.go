@@ -143,6 +143,16 @@ func (m *kyvernoMatch) every() []kyvernoFilter {
 	return slices.Concat([]kyvernoFilter{m.kyvernoFilter}, m.All, m.Any)
 }
 
+// settle works out what is asked of each pod.
+func (m *kyvernoMatch) settle() {
+	m.Resources.pods = namesPods(m.Resources.Kinds)
+	for _, filters := range [][]kyvernoFilter{m.All, m.Any} {
+		for i := range filters {
+			filters[i].Resources.pods = namesPods(filters[i].Resources.Kinds)
+		}
+	}
+}
+
 // kinds are the kinds that the filters name, all of them.
 func (m *kyvernoMatch) kinds() []string {
 	var kinds []string
@@ -173,6 +183,9 @@ type kyvernoResources struct {
 	Selector          *metav1.LabelSelector `json:"selector"`
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector"`
 	Operations        []string              `json:"operations"`
+
+	// pods: one of the kinds is the pod's.
+	pods bool
 }
 
 func (r *kyvernoResources) empty() bool {
@@ -233,8 +246,12 @@ func named(kind string, object []byte) string {
 	return Ref{Kind: kind, Namespace: o.Metadata.Namespace, Name: o.Metadata.Name}.String()
 }
 
-// settle reads what a podSecurity rule asks for.
+// settle reads what a rule asks for.
 func (r *kyvernoRule) settle() error {
+	r.Match.settle()
+	if r.Exclude != nil {
+		r.Exclude.settle()
+	}
 	if r.Validate == nil || r.Validate.PodSecurity == nil {
 		return nil
 	}
@@ -309,6 +326,7 @@ func DecodeKyvernoException(object []byte) (*KyvernoException, error) {
 	if o.Metadata.Name == "" {
 		return nil, errors.New("PolicyException: it has no name")
 	}
+	o.Spec.Match.settle()
 	return &KyvernoException{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, spec: o.Spec}, nil
 }
 

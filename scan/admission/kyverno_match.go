@@ -122,7 +122,7 @@ func (f *kyvernoFilter) accepts(t *target) match {
 		return match{}
 	}
 	result := matchIf((len(r.Operations) == 0 || slices.Contains(r.Operations, "CREATE")) &&
-		(len(r.Kinds) == 0 || namesPods(r.Kinds)) &&
+		(len(r.Kinds) == 0 || r.pods) &&
 		(len(r.Namespaces) == 0 || wildAny(r.Namespaces, t.namespace)) &&
 		(r.Selector == nil || selects(r.Selector, t.labels)))
 	for _, next := range []func() match{
@@ -278,10 +278,6 @@ func namesPods(kinds []string) bool { return namesKind(kinds, "", "v1", "Pod") }
 
 func namesKind(kinds []string, group, version, kind string) bool {
 	return slices.ContainsFunc(kinds, func(text string) bool {
-		// By far the most rules, and not to be parsed for each pod.
-		if text == kind {
-			return true
-		}
 		k := parseKind(text)
 		return wild(k.group, group) && wild(k.version, version) && wild(k.kind, kind) && wild(k.subresource, "")
 	})
