@@ -221,11 +221,8 @@ func unanswered(agent agentState, voices []voice) string {
 // bpfIsOff tells whether BPF-LSM is known or hinted to be switched off, as opposed to
 // on and of no use.
 func bpfIsOff(n Node, voices []voice) bool {
-	if m := n.Machine; m != nil {
-		read := *m
-		if Conclude(&read); read.BPFListed == Yes || read.BPFListed == Unknown && read.Loads == No {
-			return false
-		}
+	if n.Machine != nil && otherKernel(n) == "" && isOff(n.Machine) == No {
+		return false
 	}
 	best, grade := Unknown, Grade("")
 	for _, v := range voices {

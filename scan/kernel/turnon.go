@@ -92,19 +92,40 @@ func HowToTurnOn(n *corev1.Node) *TurnOn {
 func howToTurnOn(n Node) *TurnOn {
 	t := HowToTurnOn(n.Node)
 	m := n.Machine
-	if t == nil || m == nil {
+	if t == nil || m == nil || otherKernel(n) != "" {
 		return t
 	}
 	return new(t.For(m))
 }
 
-// HowToTurnOnMachine is how BPF-LSM is switched on for a machine that was checked,
-// nil when its operating system is not known.
+// HowToTurnOnMachine is how BPF-LSM is switched on for a machine that was checked. It
+// is nil when it is on, when nobody knows that it is off, and when the operating system
+// is not known. Offerings are not told apart: what a node is labelled with is not known
+// on the machine.
 func HowToTurnOnMachine(m *Machine) *TurnOn {
+	if isOff(m) != Yes {
+		return nil
+	}
 	n := &corev1.Node{}
 	n.Status.NodeInfo.OSImage, n.Status.NodeInfo.KernelVersion = m.OSImage, m.Kernel
 	n.Status.NodeInfo.Architecture = m.Architecture
 	return howToTurnOn(Node{Node: n, Machine: m})
+}
+
+// isOff tells whether BPF-LSM is switched off on a machine, as opposed to on and
+// refused.
+func isOff(m *Machine) Answer {
+	read := *m
+	Conclude(&read)
+	switch {
+	case read.Conclusion == Yes, read.BPFListed == Yes:
+		return No
+	case read.BPFListed == No, read.Called == No, read.Config.Error == "" && read.Config.Value != "" && read.Config.Value != "y":
+		return Yes
+	case read.Loads == No:
+		return No
+	}
+	return Unknown
 }
 
 // TurnOnTable is every way that is known to switch BPF-LSM on, or why there is none.

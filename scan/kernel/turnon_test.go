@@ -118,14 +118,22 @@ func TestTurnOnForAMachine(t *testing.T) {
 	if got := HowToTurnOnMachine(m).Steps[0]; got != "Boot a kernel that is built with CONFIG_BPF_LSM=y first: in this one it is not set." {
 		t.Error(got)
 	}
-	if HowToTurnOnMachine(&Machine{}) != nil {
-		t.Error("a way for a machine of which nothing is known")
+	for name, m := range map[string]*Machine{
+		"a machine of which nothing is known": {},
+		"an OS image alone":                   {OSImage: "Rocky Linux 9.5"},
+		"bpf is listed and refused":           {OSImage: "Rocky Linux 9.5", LSMs: Reading{Value: withBPF}, Loads: No},
+		"bpf works":                           {OSImage: "Rocky Linux 9.5", Loads: Yes, Called: Yes},
+		"refused, and nobody knows the list":  {OSImage: "Rocky Linux 9.5", Loads: No},
+	} {
+		if HowToTurnOnMachine(m) != nil {
+			t.Errorf("a way to turn on what is not off: %s", name)
+		}
 	}
 }
 
 // What a node reports ends up in a command that somebody pastes into a shell.
 func TestTurnOnTakesNoStrangeNames(t *testing.T) {
-	m := machine("capability,$(reboot),a b,yama,bpf", Unknown, Unknown)
+	m := machine("capability,$(reboot),a b,yama", Unknown, Unknown)
 	m.OSImage = "Rocky Linux 9.5"
 	if steps := HowToTurnOnMachine(m).Steps; !slices.Contains(steps, `sudo grubby --update-kernel=ALL --args="lsm=capability,yama,bpf"`) {
 		t.Errorf("%q", steps)

@@ -165,8 +165,8 @@ func machineVoices(n Node, now time.Time) []voice {
 	m := *n.Machine
 	Conclude(&m)
 	outdated := ""
-	if running := n.Node.Status.NodeInfo.KernelVersion; m.Kernel != "" && running != "" && m.Kernel != running {
-		outdated = fmt.Sprintf("; but that was under kernel %s, and %s runs now", bounded(m.Kernel), running)
+	if kernel := otherKernel(n); kernel != "" {
+		outdated = fmt.Sprintf("; but that was under kernel %s, and %s runs now", bounded(kernel), n.Node.Status.NodeInfo.KernelVersion)
 	}
 	voices := []voice{conclusionVoice(&m)}
 	voices = append(voices, readingVoices(&m)...)
@@ -179,6 +179,15 @@ func machineVoices(n Node, now time.Time) []voice {
 		v.Evidence = seen(v.Evidence, m.Time, now)
 	}
 	return voices
+}
+
+// otherKernel is the kernel that a check of the node saw, if it is not the one that
+// runs now.
+func otherKernel(n Node) string {
+	if running := n.Node.Status.NodeInfo.KernelVersion; running == "" || n.Machine.Kernel == running {
+		return ""
+	}
+	return n.Machine.Kernel
 }
 
 func conclusionVoice(m *Machine) voice {
