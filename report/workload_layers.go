@@ -119,6 +119,10 @@ func (x *explained) admission(l *scan.Layers) {
 			x.doesNotBite(6, string(r.Toothless.Cause), r.Toothless.Reason, r.Toothless.Mend)
 		}
 	}
+	if l.Reopen == "" {
+		// Only workloads without an open path are asked about.
+		return
+	}
 	text := "A pod of this workload into which an escape path is put: " + answerText(l.Reopen)
 	if len(l.Reopens) > 0 {
 		ids := make([]string, len(l.Reopens))
@@ -128,6 +132,9 @@ func (x *explained) admission(l *scan.Layers) {
 		text += ", for " + strings.Join(ids, ", ")
 	}
 	x.say(2, text)
+	if l.ReopenReason != "" {
+		x.say(4, Clean(l.ReopenReason))
+	}
 }
 
 func answerText(a admission.Answer) string {
