@@ -2,7 +2,6 @@ package admission
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -120,6 +119,8 @@ type program struct {
 	broken map[string]string
 	// total are the variables whose evaluation does not fail.
 	total map[string]bool
+	// gaps are what is not known of any pod before it is created.
+	gaps []gap
 }
 
 func newProgram(d dialect, variables bool) (*program, error) {
@@ -233,10 +234,9 @@ func (o outcome) is(b bool) bool { return o.state == evalHolds && o.value == b }
 
 // run evaluates expressions on one pod within a budget, as the API server does.
 type run struct {
-	program *program
 	context plugincel.CompositionContext
 	inputs  cel.PartialActivation
-	reasons map[string]string
+	gaps    []gap
 	budget  int64
 }
 
@@ -280,9 +280,9 @@ func (r *run) explain(unknown *types.Unknown) string {
 
 // reasonFor finds why a field is not known, or one in it or around it.
 func (r *run) reasonFor(name string) string {
-	for _, known := range slices.Sorted(maps.Keys(r.reasons)) {
-		if name == known || strings.HasPrefix(name, known+".") || strings.HasPrefix(known, name+".") {
-			return r.reasons[known]
+	for _, g := range r.gaps {
+		if name == g.name || strings.HasPrefix(name, g.name+".") || strings.HasPrefix(g.name, name+".") {
+			return g.why
 		}
 	}
 	return "it depends on " + name + ", which is not known"

@@ -3,6 +3,7 @@ package admission
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/cel-go/cel"
@@ -14,92 +15,137 @@ import (
 	"k8s.io/apiserver/pkg/cel/common"
 )
 
-// inputs are the values that expressions read, and why others are not known.
-type inputs struct {
-	values  map[string]any
-	reasons map[string]string
+// values are those of the variables that expressions read.
+type values struct {
+	object, params, request, namespace, exceptions, variables any
 }
 
-// newInputs gives what expressions read of the request that creates the pod. Nobody
-// knows who will create it.
+// ResolveName finds a variable's value.
+func (v *values) ResolveName(name string) (any, bool) {
+	switch name {
+	case plugincel.ObjectVarName:
+		return v.object, true
+	case plugincel.OldObjectVarName:
+		return types.NullValue, true
+	case plugincel.ParamsVarName:
+		return v.params, true
+	case plugincel.RequestVarName:
+		return v.request, true
+	case plugincel.NamespaceVarName:
+		return v.namespace, true
+	case exceptionsVariable:
+		return v.exceptions, true
+	case plugincel.VariableVarName:
+		return v.variables, true
+	}
+	return nil, false
+}
+
+// Parent is none.
+func (v *values) Parent() cel.Activation { return nil }
+
+// gap is a variable, or a field of one, that is not known, and why.
+type gap struct {
+	name, why string
+	pattern   *cel.AttributePatternType
+}
+
+func newGap(name, why string) gap {
+	if name == plugincel.RequestResourceAuthorizerVarName {
+		// A variable's name, dot and all.
+		return gap{name, why, cel.AttributePattern(name)}
+	}
+	root, rest, _ := strings.Cut(name, ".")
+	pattern := cel.AttributePattern(root)
+	if rest != "" {
+		for field := range strings.SplitSeq(rest, ".") {
+			pattern = pattern.QualString(field)
+		}
+	}
+	return gap{name, why, pattern}
+}
+
+// inputs are what expressions read, with the gaps in it.
+type inputs struct {
+	values values
+	gaps   []gap
+}
+
+// findGaps lists what is never known before a pod is created: by whom, how, and what
+// creation fills in; and the variables that do not compile.
+func (p *program) findGaps() {
+	const user = "who will create the pod is not known, and it depends on "
+	p.gaps = []gap{
+		newGap("request.userInfo", user+"request.userInfo"),
+		newGap("request.options", "how the pod will be created is not known, and it depends on request.options"),
+		newGap(plugincel.AuthorizerVarName, user+"what the authorizer allows that user"),
+		newGap(plugincel.RequestResourceAuthorizerVarName, user+"what the authorizer allows that user"),
+	}
+	slices.Sort(p.filled)
+	for _, field := range slices.Compact(p.filled) {
+		p.gaps = append(p.gaps, newGap("object."+field, fmt.Sprintf("object.%s is filled in when the pod is created", field)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.broken)) {
+		p.gaps = append(p.gaps, newGap("variables."+name, p.broken[name]))
+	}
+	p.gaps = slices.Clip(p.gaps)
+}
+
+// newInputs gives what expressions read of the request that creates the pod.
 func newInputs(s Subject, p *program) inputs {
 	in := inputs{
-		values: map[string]any{
-			plugincel.ObjectVarName:    common.SchemalessTypedToVal(created(s.Pod)),
-			plugincel.OldObjectVarName: types.NullValue,
-			plugincel.ParamsVarName:    types.NullValue,
-			plugincel.RequestVarName:   common.SchemalessTypedToVal(creation(s.Pod)),
+		values: values{
+			object:    common.SchemalessTypedToVal(created(s.Pod)),
+			params:    types.NullValue,
+			request:   common.SchemalessTypedToVal(creation(s.Pod)),
+			namespace: types.NullValue,
 		},
-		reasons: map[string]string{
-			"request.userInfo": "who will create the pod is not known, and it depends on request.userInfo",
-			"request.options":  "how the pod will be created is not known, and it depends on request.options",
-			plugincel.AuthorizerVarName: "who will create the pod is not known, and it depends on " +
-				"what the authorizer allows that user",
-			plugincel.RequestResourceAuthorizerVarName: "who will create the pod is not known, and it depends on " +
-				"what the authorizer allows that user",
-		},
+		gaps: p.gaps,
 	}
 	if s.Pod.Name == "" {
-		in.reasons["request.name"] = "the name will be made up by the API server"
-		in.reasons["object.metadata.name"] = in.reasons["request.name"]
-	}
-	for _, field := range p.filled {
-		in.reasons["object."+field] = fmt.Sprintf("object.%s is filled in when the pod is created", field)
-	}
-	for name, why := range p.broken {
-		in.reasons["variables."+name] = why
+		const why = "the name will be made up by the API server"
+		in.gaps = append(in.gaps, newGap("request.name", why), newGap("object.metadata.name", why))
 	}
 	if s.Namespace == nil {
-		in.reasons[plugincel.NamespaceVarName] = "the namespace was not read: " + s.NamespaceUnknown
+		in.gaps = append(in.gaps, newGap(plugincel.NamespaceVarName, "the namespace was not read: "+s.NamespaceUnknown))
 		return in
 	}
-	in.values[plugincel.NamespaceVarName] = common.SchemalessTypedToVal(plugincel.CreateNamespaceObject(s.Namespace))
+	in.values.namespace = common.SchemalessTypedToVal(plugincel.CreateNamespaceObject(s.Namespace))
 	return in
 }
 
-// with gives the inputs with other parameters.
-func (in inputs) with(params map[string]any, unread string) inputs {
-	out := inputs{values: maps.Clone(in.values), reasons: maps.Clone(in.reasons)}
-	if unread != "" {
-		out.reasons[plugincel.ParamsVarName] = unread
+// with gives the inputs with a parameter.
+func (in inputs) with(param parameter) inputs {
+	if param.unread != "" {
+		in.gaps = append(slices.Clip(in.gaps), newGap(plugincel.ParamsVarName, param.unread))
 	}
-	if params != nil {
-		out.values[plugincel.ParamsVarName] = types.DefaultTypeAdapter.NativeToValue(params)
+	if param.object != nil {
+		in.values.params = types.DefaultTypeAdapter.NativeToValue(param.object)
 	}
-	return out
+	return in
 }
 
 // withoutNamespace gives the inputs as match conditions see them: the API server
 // passes them no namespace.
 func (in inputs) withoutNamespace() inputs {
-	out := inputs{values: maps.Clone(in.values), reasons: maps.Clone(in.reasons)}
-	delete(out.reasons, plugincel.NamespaceVarName)
-	out.values[plugincel.NamespaceVarName] = types.NullValue
-	return out
+	in.values.namespace = types.NullValue
+	in.gaps = slices.DeleteFunc(slices.Clone(in.gaps), func(g gap) bool { return g.name == plugincel.NamespaceVarName })
+	return in
 }
 
 // start begins a run within a budget.
 func (p *program) start(in inputs, budget int64) (*run, error) {
-	var patterns []*cel.AttributePatternType
-	for name := range in.reasons {
-		if name == plugincel.RequestResourceAuthorizerVarName {
-			patterns = append(patterns, cel.AttributePattern(name))
-			continue
-		}
-		parts := strings.Split(name, ".")
-		pattern := cel.AttributePattern(parts[0])
-		for _, part := range parts[1:] {
-			pattern = pattern.QualString(part)
-		}
-		patterns = append(patterns, pattern)
+	patterns := make([]*cel.AttributePatternType, len(in.gaps))
+	for i := range in.gaps {
+		patterns[i] = in.gaps[i].pattern
 	}
-	values := maps.Clone(in.values)
-	partial, err := cel.PartialVars(values, patterns...)
+	held := in.values
+	partial, err := cel.PartialVars(&held, patterns...)
 	if err != nil {
 		return nil, err
 	}
-	r := &run{program: p, context: p.compiler.CreateContext(forever{}), inputs: partial, reasons: in.reasons, budget: budget}
-	values[plugincel.VariableVarName] = r.context.Variables(partial)
+	r := &run{context: p.compiler.CreateContext(forever{}), inputs: partial, gaps: in.gaps, budget: budget}
+	held.variables = r.context.Variables(partial)
 	return r, nil
 }
 
@@ -108,7 +154,7 @@ func created(pod *corev1.Pod) *corev1.Pod {
 	out := *pod
 	out.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
 	out.Status = corev1.PodStatus{}
-	out.UID, out.ResourceVersion, out.SelfLink, out.Generation = "", "", "", 0
+	out.UID, out.ResourceVersion, out.Generation = "", "", 0
 	out.CreationTimestamp, out.ManagedFields = metav1.Time{}, nil
 	out.DeletionTimestamp, out.DeletionGracePeriodSeconds = nil, nil
 	return &out

@@ -11,7 +11,7 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -35,20 +35,20 @@ type validatingPolicyObject struct {
 	Kind     string            `json:"kind"`
 	Metadata metav1.ObjectMeta `json:"metadata"`
 	Spec     struct {
-		MatchConstraints  *admissionv1.MatchResources    `json:"matchConstraints"`
-		MatchConditions   []admissionv1.MatchCondition   `json:"matchConditions"`
-		Variables         []admissionv1.Variable         `json:"variables"`
-		Validations       []admissionv1.Validation       `json:"validations"`
-		AuditAnnotations  []admissionv1.AuditAnnotation  `json:"auditAnnotations"`
-		ValidationActions []admissionv1.ValidationAction `json:"validationActions"`
-		FailurePolicy     *admissionv1.FailurePolicyType `json:"failurePolicy"`
+		MatchConstraints  *admissionregistrationv1.MatchResources    `json:"matchConstraints"`
+		MatchConditions   []admissionregistrationv1.MatchCondition   `json:"matchConditions"`
+		Variables         []admissionregistrationv1.Variable         `json:"variables"`
+		Validations       []admissionregistrationv1.Validation       `json:"validations"`
+		AuditAnnotations  []admissionregistrationv1.AuditAnnotation  `json:"auditAnnotations"`
+		ValidationActions []admissionregistrationv1.ValidationAction `json:"validationActions"`
+		FailurePolicy     *admissionregistrationv1.FailurePolicyType `json:"failurePolicy"`
 		Autogen           struct {
 			PodControllers *struct {
 				Controllers []string `json:"controllers"`
 			} `json:"podControllers"`
 		} `json:"autogen"`
 		Evaluation struct {
-			Mode      string                  `json:"mode"`
+			Mode      string `json:"mode"`
 			Admission struct {
 				Enabled *bool `json:"enabled"`
 			} `json:"admission"`
@@ -71,10 +71,10 @@ type celException struct {
 			Name string `json:"name"`
 			Kind string `json:"kind"`
 		} `json:"policyRefs"`
-		MatchConditions []admissionv1.MatchCondition `json:"matchConditions"`
-		Images          []string                     `json:"images"`
-		AllowedValues   []string                     `json:"allowedValues"`
-		ExpiresAt       *metav1.Time                 `json:"expiresAt"`
+		MatchConditions []admissionregistrationv1.MatchCondition `json:"matchConditions"`
+		Images          []string                                 `json:"images"`
+		AllowedValues   []string                                 `json:"allowedValues"`
+		ExpiresAt       *metav1.Time                             `json:"expiresAt"`
 	} `json:"spec"`
 
 	conditions []expression
@@ -173,13 +173,13 @@ func (p *ValidatingPolicy) Reads() Keys {
 }
 
 func (p *ValidatingPolicy) ignores() bool {
-	return p.object.Spec.FailurePolicy != nil && *p.object.Spec.FailurePolicy == admissionv1.Ignore
+	return p.object.Spec.FailurePolicy != nil && *p.object.Spec.FailurePolicy == admissionregistrationv1.Ignore
 }
 
 // denies tells whether it refuses anything; that is its default.
 func (p *ValidatingPolicy) denies() bool {
 	actions := p.object.Spec.ValidationActions
-	return len(actions) == 0 || slices.Contains(actions, admissionv1.Deny)
+	return len(actions) == 0 || slices.Contains(actions, admissionregistrationv1.Deny)
 }
 
 // forPods tells whether Kyverno itself judges pods by the policy. One from which it
@@ -233,8 +233,7 @@ func (p *ValidatingPolicy) judge(in inputs, m matched) finding {
 	if doubt.state == evalFails {
 		return p.refusal("error: failed to load context: " + doubt.reason)
 	}
-	in = in.with(nil, "")
-	in.values[exceptionsVariable] = types.DefaultTypeAdapter.NativeToValue(map[string][]string{"allowedImages": images, "allowedValues": values})
+	in.values.exceptions = types.DefaultTypeAdapter.NativeToValue(map[string][]string{"allowedImages": images, "allowedValues": values})
 	found := p.validate(in)
 	switch {
 	case found.answer == Admits:

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -107,7 +107,7 @@ func (p *ValidatingPolicy) autogenFault() *Toothless {
 	}
 	var missing []string
 	for _, c := range controllers() {
-		covered := slices.ContainsFunc(match.ResourceRules, func(rule admissionv1.NamedRuleWithOperations) bool {
+		covered := slices.ContainsFunc(match.ResourceRules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
 			return coversCreation(rule.RuleWithOperations, c.group, c.version, c.resource)
 		})
 		if covered || off == "" && (!chosen || slices.Contains(wanted, c.resource)) {
@@ -131,7 +131,7 @@ func (p *ValidatingPolicy) autogenFault() *Toothless {
 
 // autogenBarredBy is what in the match keeps Kyverno from rewriting the policy for
 // controllers.
-func autogenBarredBy(match *admissionv1.MatchResources) string {
+func autogenBarredBy(match *admissionregistrationv1.MatchResources) string {
 	one := func(list []string, want string) bool { return len(list) == 1 && list[0] == want }
 	objects := match.ObjectSelector
 	switch {

@@ -2,9 +2,10 @@ package admission
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -29,7 +30,7 @@ type podRules struct {
 
 func (r podRules) match(name string) bool { return r.all || slices.Contains(r.names, name) }
 
-func newMatcher(m *admissionv1.MatchResources) matcher {
+func newMatcher(m *admissionregistrationv1.MatchResources) matcher {
 	if m == nil {
 		return matcher{namespaces: labels.Everything(), objects: labels.Everything(), included: podRules{all: true}}
 	}
@@ -54,7 +55,7 @@ func selector(s *metav1.LabelSelector) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(s)
 }
 
-func readRules(rules []admissionv1.NamedRuleWithOperations) podRules {
+func readRules(rules []admissionregistrationv1.NamedRuleWithOperations) podRules {
 	var out podRules
 	for _, rule := range rules {
 		if !coversPods(rule.RuleWithOperations) {
@@ -67,17 +68,17 @@ func readRules(rules []admissionv1.NamedRuleWithOperations) podRules {
 }
 
 // coversPods tells whether a rule matches the creation of pods.
-func coversPods(rule admissionv1.RuleWithOperations) bool {
+func coversPods(rule admissionregistrationv1.RuleWithOperations) bool {
 	return coversCreation(rule, "", "v1", "pods")
 }
 
 // coversCreation tells whether a rule matches the creation of a namespaced resource.
-func coversCreation(rule admissionv1.RuleWithOperations, group, version, resource string) bool {
+func coversCreation(rule admissionregistrationv1.RuleWithOperations, group, version, resource string) bool {
 	has := func(list []string, wanted ...string) bool {
 		return slices.ContainsFunc(wanted, func(w string) bool { return slices.Contains(list, w) })
 	}
-	scoped := rule.Scope == nil || *rule.Scope == admissionv1.AllScopes || *rule.Scope == admissionv1.NamespacedScope
-	operation := slices.Contains(rule.Operations, admissionv1.OperationAll) || slices.Contains(rule.Operations, admissionv1.Create)
+	scoped := rule.Scope == nil || *rule.Scope == admissionregistrationv1.AllScopes || *rule.Scope == admissionregistrationv1.NamespacedScope
+	operation := slices.Contains(rule.Operations, admissionregistrationv1.OperationAll) || slices.Contains(rule.Operations, admissionregistrationv1.Create)
 	return scoped && operation &&
 		has(rule.APIGroups, "*", group) && has(rule.APIVersions, "*", version) &&
 		has(rule.Resources, "*", "*/*", resource, resource+"/*", "*/", resource+"/")
@@ -113,9 +114,7 @@ func (m matcher) match(s Subject) matched {
 func excludesNamespace(selector labels.Selector, s Subject) (no bool, unsure string) {
 	known := labels.Set{corev1.LabelMetadataName: s.Pod.Namespace}
 	if s.Namespace != nil {
-		for key, value := range s.Namespace.Labels {
-			known[key] = value
-		}
+		maps.Copy(known, s.Namespace.Labels)
 		return !selector.Matches(known), ""
 	}
 	requirements, selectable := selector.Requirements()

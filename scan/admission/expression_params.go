@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"maps"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -32,7 +32,7 @@ type parameter struct {
 
 // collect finds the parameters of a binding for a pod of the namespace. The error is
 // one for which the API server applies the failure policy.
-func (p Params) collect(kind *admissionv1.ParamKind, ref *admissionv1.ParamRef, namespace string) ([]parameter, error) {
+func (p Params) collect(kind *admissionregistrationv1.ParamKind, ref *admissionregistrationv1.ParamRef, namespace string) ([]parameter, error) {
 	if kind == nil || ref == nil {
 		return []parameter{{}}, nil
 	}
@@ -59,7 +59,7 @@ func (p Params) collect(kind *admissionv1.ParamKind, ref *admissionv1.ParamRef, 
 	if err != nil {
 		return []parameter{{unread: fmt.Sprintf("%s: %v", unread, err)}}, nil
 	}
-	if len(objects) == 0 && ref.ParameterNotFoundAction != nil && *ref.ParameterNotFoundAction == admissionv1.DenyAction {
+	if len(objects) == 0 && ref.ParameterNotFoundAction != nil && *ref.ParameterNotFoundAction == admissionregistrationv1.DenyAction {
 		return nil, errors.New("no params found for policy binding with `Deny` parameterNotFoundAction")
 	}
 	found := make([]parameter, len(objects))

@@ -142,10 +142,10 @@ func TestVAPEvaluatesAsTheServerDoes(t *testing.T) {
 			spec: `validations: [{expression: "!object.spec.containers.exists(c, c.?securityContext.?privileged.orValue(false))", message: no privileged}]`,
 			want: &wanted{Refuses, "", "denied request: no privileged"},
 		},
-		"the pod has kind and apiVersion":     {spec: "validations: [{expression: \"object.kind == 'Pod' && object.apiVersion == 'v1' && oldObject == null\"}]", want: admits},
-		"the request is a creation":           {spec: "validations: [{expression: \"request.operation == 'CREATE' && request.kind.kind == 'Pod' && request.resource.resource == 'pods' && request.namespace == 'space' && request.name == 'pod' && !request.dryRun\"}]", want: admits},
-		"the namespace is read":               {spec: "validations: [{expression: \"namespaceObject.metadata.labels.env == 'prod'\"}]", want: admits},
-		"a message expression is the message": {spec: "validations: [{expression: 'false', message: plain, messageExpression: \"'pod ' + object.metadata.name\"}]", want: &wanted{Refuses, "", "denied request: pod pod"}},
+		"the pod has kind and apiVersion":                          {spec: "validations: [{expression: \"object.kind == 'Pod' && object.apiVersion == 'v1' && oldObject == null\"}]", want: admits},
+		"the request is a creation":                                {spec: "validations: [{expression: \"request.operation == 'CREATE' && request.kind.kind == 'Pod' && request.resource.resource == 'pods' && request.namespace == 'space' && request.name == 'pod' && !request.dryRun\"}]", want: admits},
+		"the namespace is read":                                    {spec: "validations: [{expression: \"namespaceObject.metadata.labels.env == 'prod'\"}]", want: admits},
+		"a message expression is the message":                      {spec: "validations: [{expression: 'false', message: plain, messageExpression: \"'pod ' + object.metadata.name\"}]", want: &wanted{Refuses, "", "denied request: pod pod"}},
 		"a message expression that fails gives way to the message": {spec: "validations: [{expression: 'false', message: plain, messageExpression: \"object.nope\"}]", want: &wanted{Refuses, "", "denied request: plain"}},
 		"so does one with a line break":                            {spec: "validations: [{expression: 'false', message: plain, messageExpression: \"'a\\\\nb'\"}]", want: &wanted{Refuses, "", "denied request: plain"}},
 		"variables may read earlier ones": {
@@ -340,14 +340,14 @@ func TestVAPVersions(t *testing.T) {
 		server, expression string
 		want               *wanted
 	}{
-		"addresses are known since 1.30":      {"v1.30.2", "ip('10.0.0.1').family() == 4", admits},
-		"addresses are not known to 1.29":     {"v1.29.0", "ip('10.0.0.1').family() == 4", &wanted{Unknown, "", "ip"}},
-		"versions with a vendor's tail":       {"v1.33.5-eks-5e0fdde", "semver('1.2.3').major() == 1", admits},
-		"a version that nobody knows yet":     {"v1.99.0", "semver('1.2.3').major() == 1", admits},
-		"no version is the newest":            {"", "semver('1.2.3').major() == 1", admits},
-		"nonsense is the newest":              {"nonsense", "semver('1.2.3').major() == 1", admits},
-		"orValue is strict since 1.37":        {"v1.37.0", "object.metadata.labels.orValue({}).size() == 1", refuses},
-		"orValue was not before":              {"v1.36.9", "object.metadata.labels.orValue({}).size() == 1", admits},
+		"addresses are known since 1.30":       {"v1.30.2", "ip('10.0.0.1').family() == 4", admits},
+		"addresses are not known to 1.29":      {"v1.29.0", "ip('10.0.0.1').family() == 4", &wanted{Unknown, "", "ip"}},
+		"versions with a vendor's tail":        {"v1.33.5-eks-5e0fdde", "semver('1.2.3').major() == 1", admits},
+		"a version that nobody knows yet":      {"v1.99.0", "semver('1.2.3').major() == 1", admits},
+		"no version is the newest":             {"", "semver('1.2.3').major() == 1", admits},
+		"nonsense is the newest":               {"nonsense", "semver('1.2.3').major() == 1", admits},
+		"orValue is strict since 1.37":         {"v1.37.0", "object.metadata.labels.orValue({}).size() == 1", refuses},
+		"orValue was not before":               {"v1.36.9", "object.metadata.labels.orValue({}).size() == 1", admits},
 		"and not where the version is unknown": {"", "object.metadata.labels.orValue({}).size() == 1", admits},
 	} {
 		t.Run(name, func(t *testing.T) {

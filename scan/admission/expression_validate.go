@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 )
 
@@ -85,7 +85,7 @@ func (v *VAP) validateAll(s Subject, m matched, b binding) objections {
 	}
 	in := newInputs(s, v.program)
 	for _, param := range params {
-		o := v.validate(in.with(param.object, param.unread))
+		o := v.validate(in.with(param))
 		if param.unread == "" {
 			out.add(o)
 			continue
@@ -94,7 +94,7 @@ func (v *VAP) validateAll(s Subject, m matched, b binding) objections {
 		if len(o.denied)+len(o.unsure) > 0 {
 			out.unsure = append(out.unsure, param.unread)
 		}
-		absence := ref != nil && ref.ParameterNotFoundAction != nil && *ref.ParameterNotFoundAction == admissionv1.DenyAction
+		absence := ref != nil && ref.ParameterNotFoundAction != nil && *ref.ParameterNotFoundAction == admissionregistrationv1.DenyAction
 		if len(o.forced)+len(o.unsureForced) > 0 || absence && !v.ignores() {
 			out.unsureForced = append(out.unsureForced, param.unread)
 		}
@@ -105,7 +105,10 @@ func (v *VAP) validateAll(s Subject, m matched, b binding) objections {
 // validate evaluates the policy once, in the API server's order and within its
 // budgets.
 func (v *VAP) validate(in inputs) objections {
-	matches, out := v.program.conditionsHold(in.withoutNamespace(), v.ignores())
+	matches, out := outcome{value: true}, objections{}
+	if len(v.program.conditions) > 0 {
+		matches, out = v.program.conditionsHold(in.withoutNamespace(), v.ignores())
+	}
 	switch {
 	case matches.state == evalUnsure:
 		return v.ifMatched(in, matches)
@@ -116,7 +119,9 @@ func (v *VAP) validate(in inputs) objections {
 	if err != nil {
 		return objections{unsureForced: []string{err.Error()}}
 	}
-	out = v.validations(r)
+	if out = v.validations(r); len(v.program.audits) == 0 {
+		return out
+	}
 	audited, err := v.program.start(in, celconfig.RuntimeCELCostBudget)
 	if err != nil {
 		return objections{unsureForced: []string{err.Error()}}
@@ -223,7 +228,7 @@ func (v *VAP) validations(r *run) objections {
 }
 
 // denial is the message of a validation that does not hold.
-func denial(validation admissionv1.Validation, evaluated outcome) string {
+func denial(validation admissionregistrationv1.Validation, evaluated outcome) string {
 	message, _ := evaluated.value.(string)
 	message = strings.TrimSpace(message)
 	if evaluated.state != evalHolds || len(message) > celconfig.MaxEvaluatedMessageExpressionSizeBytes || strings.Contains(message, "\n") {

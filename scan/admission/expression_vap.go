@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/cel-go/cel"
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/util/json"
 )
 
@@ -17,7 +17,7 @@ const maxPolicy = 3 << 20
 
 // VAP is a ValidatingAdmissionPolicy with its bindings.
 type VAP struct {
-	policy   admissionv1.ValidatingAdmissionPolicy
+	policy   admissionregistrationv1.ValidatingAdmissionPolicy
 	bindings []binding
 	// unbound is why its bindings are not known.
 	unbound string
@@ -30,7 +30,7 @@ type VAP struct {
 
 // binding is one of a policy's bindings.
 type binding struct {
-	admissionv1.ValidatingAdmissionPolicyBinding
+	admissionregistrationv1.ValidatingAdmissionPolicyBinding
 	matcher matcher
 	// unread: it stands for bindings that nobody has read, or that do not exist.
 	unread bool
@@ -43,7 +43,7 @@ func NewVAPs(policies, bindings [][]byte, params Params, server string) ([]*VAP,
 	var errs []error
 	bound := map[string][]binding{}
 	for _, data := range bindings {
-		b, err := decode[admissionv1.ValidatingAdmissionPolicyBinding](data)
+		b, err := decode[admissionregistrationv1.ValidatingAdmissionPolicyBinding](data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("ValidatingAdmissionPolicyBinding %s: %w", b.Name, err))
 			continue
@@ -57,7 +57,7 @@ func NewVAPs(policies, bindings [][]byte, params Params, server string) ([]*VAP,
 	d.authorizer = true
 	var vaps []*VAP
 	for _, data := range policies {
-		policy, err := decode[admissionv1.ValidatingAdmissionPolicy](data)
+		policy, err := decode[admissionregistrationv1.ValidatingAdmissionPolicy](data)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("ValidatingAdmissionPolicy %s: %w", policy.Name, err))
 			continue
@@ -106,13 +106,14 @@ func (v *VAP) compile(d dialect) {
 	p.compileValidations(spec.Validations, spec.AuditAnnotations)
 }
 
-func (p *program) compileConditions(conditions []admissionv1.MatchCondition) {
+func (p *program) compileConditions(conditions []admissionregistrationv1.MatchCondition) {
 	for _, c := range conditions {
 		p.conditions = append(p.conditions, p.compile(c.Name, c.Expression, true, cel.BoolType))
 	}
 }
 
-func (p *program) compileValidations(validations []admissionv1.Validation, audits []admissionv1.AuditAnnotation) {
+// compileValidations compiles what is compiled last.
+func (p *program) compileValidations(validations []admissionregistrationv1.Validation, audits []admissionregistrationv1.AuditAnnotation) {
 	for _, validation := range validations {
 		p.validations = append(p.validations, p.compile("", validation.Expression, true, cel.BoolType))
 		var message expression
@@ -124,6 +125,7 @@ func (p *program) compileValidations(validations []admissionv1.Validation, audit
 	for _, audit := range audits {
 		p.audits = append(p.audits, p.compile(audit.Key, audit.ValueExpression, true, cel.StringType, cel.NullType))
 	}
+	p.findGaps()
 }
 
 // Ref names the policy.
@@ -133,7 +135,7 @@ func (v *VAP) Ref() Ref {
 
 // ignores tells whether what fails lets pods pass.
 func (v *VAP) ignores() bool {
-	return v.policy.Spec.FailurePolicy != nil && *v.policy.Spec.FailurePolicy == admissionv1.Ignore
+	return v.policy.Spec.FailurePolicy != nil && *v.policy.Spec.FailurePolicy == admissionregistrationv1.Ignore
 }
 
 // Reads is what of a pod's identity the policy and its bindings look at.
@@ -161,7 +163,9 @@ func (v *VAP) Faults() []Toothless {
 	return nil
 }
 
-func (b binding) denies() bool { return slices.Contains(b.Spec.ValidationActions, admissionv1.Deny) }
+func (b binding) denies() bool {
+	return slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny)
+}
 
 func (v *VAP) unboundFault() Toothless {
 	return Toothless{
@@ -223,7 +227,7 @@ func (v *VAP) Rule(s Subject) []Ruling {
 // anyBinding stands for bindings that nobody has read: they may pass any parameter.
 func anyBinding() binding {
 	b := binding{unread: true}
-	b.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Deny}
+	b.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}
 	return b
 }
 
