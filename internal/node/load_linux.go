@@ -253,6 +253,7 @@ func errnoName(e syscall.Errno) string {
 		return "EOPNOTSUPP"
 	case 524:
 		return "ENOTSUPP"
+	default:
+		return "errno " + strconv.Itoa(int(e))
 	}
-	return "errno " + strconv.Itoa(int(e))
 }

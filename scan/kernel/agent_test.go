@@ -123,7 +123,7 @@ func TestAgentOfATenant(t *testing.T) {
 
 // managed is an entry of managedFields.
 func managed(at time.Time, fields string) metav1.ManagedFieldsEntry {
-	return metav1.ManagedFieldsEntry{Manager: "m", Operation: metav1.ManagedFieldsOperationUpdate, Time: new(metav1.NewTime(at)), FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+	return metav1.ManagedFieldsEntry{Manager: "m", Operation: metav1.ManagedFieldsOperationUpdate, Time: new(metav1.NewTime(at)), FieldsV1: metav1.NewFieldsV1(fields)}
 }
 
 func TestAges(t *testing.T) {
@@ -136,7 +136,7 @@ func TestAges(t *testing.T) {
 		managed(now.Add(-time.Second), `{"f:metadata":[1,`),
 		managed(now.Add(-time.Second), `{"f:metadata":"strange"}`),
 		{Manager: "no fields", Time: new(metav1.NewTime(now))},
-		{Manager: "no time", FieldsV1: &metav1.FieldsV1{Raw: []byte(owns)}},
+		{Manager: "no time", FieldsV1: metav1.NewFieldsV1(owns)},
 	}
 	p := probe("BPFLSM", true)
 	p.Read = now.Add(-5 * time.Second)

@@ -47,10 +47,10 @@ func machine(lsms string, loads, called Answer) *Machine {
 	if lsms == "" {
 		m.LSMs = Reading{Source: fileLSMs, Error: "securityfs is not mounted"}
 	}
-	switch {
-	case loads == Yes:
+	switch loads {
+	case Yes:
 		m.Load = Reading{Value: "loaded and attached"}
-	case loads == No:
+	case No:
 		m.Load = Reading{Value: "load: operation not permitted (EPERM)"}
 	default:
 		m.Load = Reading{Error: "not asked for"}

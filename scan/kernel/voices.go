@@ -140,7 +140,7 @@ func labelledAt(n *corev1.Node, label string) time.Time {
 				Labels map[string]json.RawMessage `json:"f:labels"`
 			} `json:"f:metadata"`
 		}
-		if json.Unmarshal(m.FieldsV1.Raw, &owned) != nil {
+		if json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned) != nil {
 			continue
 		}
 		if _, ok := owned.Metadata.Labels["f:"+label]; ok && m.Time.After(at) {
