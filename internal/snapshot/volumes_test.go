@@ -28,7 +28,7 @@ func volume(claim, source string) string {
 
 func cluster(t *testing.T, objects ...[3]string) *snapshot.Snapshot {
 	t.Helper()
-	s := &snapshot.Snapshot{Version: "v1.36.3"}
+	s := &snapshot.Snapshot{Version: "v1.36.3", Complete: true}
 	for _, o := range objects {
 		if err := s.Add(o[0], o[1], []byte(o[2])); err != nil {
 			t.Fatal(err)
