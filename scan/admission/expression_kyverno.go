@@ -122,6 +122,12 @@ func NewValidatingPolicies(policies, exceptions [][]byte, doubt string, now time
 	return out, errs
 }
 
+// ExceptionsUnread tells the policy that exceptions could not be read: there may be
+// one, so that a refusal is unknown.
+func (p *ValidatingPolicy) ExceptionsUnread(reason string) {
+	p.doubt = cmp.Or(p.doubt, "exceptions were not read: "+reason)
+}
+
 func (x celException) speaksOf(p *ValidatingPolicy) bool {
 	for _, ref := range x.Spec.PolicyRefs {
 		if ref.Name == p.object.Metadata.Name && ref.Kind == p.object.Kind {

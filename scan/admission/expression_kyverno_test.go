@@ -105,6 +105,12 @@ func TestValidatingPolicyEvaluatesAsKyvernoDoes(t *testing.T) {
 	}
 }
 
+func TestValidatingPolicyIsUnknownWithoutExceptions(t *testing.T) {
+	p := newVPol(t, vpolYAML("validations: [{expression: 'false'}]"), "")
+	p.ExceptionsUnread("forbidden")
+	check(t, p.Rule(podSubject()), &wanted{Unknown, "", "exceptions were not read: forbidden"})
+}
+
 func TestNamespacedValidatingPolicyHoldsInItsNamespace(t *testing.T) {
 	policy := func(namespace string) string {
 		return strings.Replace(vpolYAML("validations: [{expression: 'false'}]"), "kind: ValidatingPolicy\nmetadata: {name: policy}",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -67,7 +68,33 @@ func (p Params) collect(kind *admissionregistrationv1.ParamKind, ref *admissionr
 		// Lists of the API server leave out what all items have in common.
 		whole := map[string]any{"apiVersion": kind.APIVersion, "kind": kind.Kind}
 		maps.Copy(whole, object)
-		found[i].object = whole
+		found[i].object, _ = integers(whole).(map[string]any)
 	}
 	return found, nil
+}
+
+// integers gives JSON as the API server reads it: a number without a fraction is an
+// integer, which CEL does not add to others.
+func integers(value any) any {
+	switch value := value.(type) {
+	case float64:
+		if value == math.Trunc(value) && math.Abs(value) < 1<<53 {
+			return int64(value)
+		}
+		return value
+	case []any:
+		out := make([]any, len(value))
+		for i := range value {
+			out[i] = integers(value[i])
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(value))
+		for key := range value {
+			out[key] = integers(value[key])
+		}
+		return out
+	default:
+		return value
+	}
 }

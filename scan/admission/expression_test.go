@@ -252,7 +252,7 @@ func TestVAPParameters(t *testing.T) {
 			return nil, fmt.Errorf("asked for %+v", q)
 		}
 		one := func(name, max string) map[string]any {
-			return map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"of": name}}, "data": map[string]any{"max": max}}
+			return map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"of": name}}, "data": map[string]any{"max": max}, "list": []any{2.0, 0.5}}
 		}
 		all := []map[string]any{one("strict", "0"), one("loose", "9")}
 		return slices.DeleteFunc(all, func(o map[string]any) bool {
@@ -271,6 +271,7 @@ func TestVAPParameters(t *testing.T) {
 		"one that refuses":                      {limit, within, "paramRef: {name: strict, parameterNotFoundAction: Deny}", refuses},
 		"several, of which one refuses":         {limit, within, "paramRef: {selector: {}, parameterNotFoundAction: Deny}", refuses},
 		"it has kind and apiVersion":            {limit, kind + "validations: [{expression: params.kind == 'ConfigMap' && params.apiVersion == 'v1'}]", "paramRef: {name: loose, parameterNotFoundAction: Deny}", admits},
+		"its whole numbers are integers":        {limit, kind + "validations: [{expression: \"params.list[0] + 1 == 3 && params.list[1] + 0.5 == 1.0\"}]", "paramRef: {name: loose, parameterNotFoundAction: Deny}", admits},
 		"none, which denies":                    {limit, within, "paramRef: {name: none, parameterNotFoundAction: Deny}", &wanted{Refuses, "", "no params found"}},
 		"none, which denies even if it warns":   {limit, within, "validationActions: [Warn]\nparamRef: {name: none, parameterNotFoundAction: Deny}", refuses},
 		"none, which denies, ignored":           {limit, "failurePolicy: Ignore\n" + within, "paramRef: {name: none, parameterNotFoundAction: Deny}", opens},
