@@ -146,7 +146,8 @@ type agentState struct {
 	ready  Answer
 	reason string
 	pieces []Evidence
-	// first is the ready agent that stands for all: the one that is ready longest.
+	// first is the ready agent that stands for all: one that can be an agent before one
+	// that cannot, and then the one that is ready longest.
 	first *Agent
 }
 
@@ -162,8 +163,10 @@ func agentsOf(n Node, now time.Time) agentState {
 	}
 	agents := slices.Clone(n.Agents)
 	slices.SortStableFunc(agents, func(a, b Agent) int {
-		return cmp.Or(boolOrder(b.Ready, a.Ready), a.Since.Compare(b.Since), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(boolOrder(a.Doubt != "", b.Doubt != ""), boolOrder(b.Ready, a.Ready), a.Since.Compare(b.Since), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	// Beside a pod that can be an agent, one that cannot does not count: a label would
+	// hide that the real one is down.
 	state := agentState{ready: No}
 	for i, a := range agents {
 		e := Evidence{Source: "pod " + a.pod(), Value: bounded(a.Image), Says: Unknown, Grade: Claimed}

@@ -32,7 +32,7 @@ func Assess(n Node, now time.Time) Enforcement {
 	e.Capabilities, e.Processes, e.Grade, e.Enforcer, e.Reason = w.capabilities, w.processes, w.grade, w.enforcer, w.reason
 	for i := range e.Evidence {
 		// The ready agent stands first; where none is, all that are not count.
-		e.Evidence[i].Decides = w.byAgent || (agent.ready == Yes && i == 0 && w.capabilities == Yes)
+		e.Evidence[i].Decides = w.byAgent && e.Evidence[i].Says == No || (agent.ready == Yes && i == 0 && w.capabilities == Yes)
 	}
 	for i, v := range voices {
 		v.Decides = slices.Contains(w.deciders, i)

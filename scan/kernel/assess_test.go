@@ -242,6 +242,16 @@ func TestAssess(t *testing.T) {
 			decides: []string{"pod kubearmor/agent-1", "node label kubearmor.io/enforcer"},
 		},
 		{
+			name: "a pod that only bears the label does not hide that the agent is down",
+			node: Node{Node: nodeOf("kubearmor.io/enforcer=bpf"), Agents: []Agent{
+				{Namespace: "tenant", Name: "fake", Ready: true, Since: yesterday, Doubt: "it holds nothing to load programs with"}, deadAgent(),
+			}},
+			caps: No, procs: No, grade: Claimed, enforcer: "none", agent: No,
+			reason:         "pod kubearmor/agent-1: its container kubearmor waits (CrashLoopBackOff)",
+			decides:        []string{"pod kubearmor/agent-1"},
+			contradictions: []string{"the label kubearmor.io/enforcer says bpf, but no KubeArmor agent is ready: a label enforces nothing"},
+		},
+		{
 			name: "agents could not be read: unknown, though the label says bpf",
 			node: Node{Node: nodeOf("kubearmor.io/enforcer=bpf"), AgentsUnknown: "pods is forbidden"},
 			caps: Unknown, procs: Unknown, enforcer: "bpf", agent: Unknown,
