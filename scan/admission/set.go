@@ -38,8 +38,8 @@ type Set struct {
 	Kyverno     []*KyvernoRules
 	Exceptions  []*KyvernoException
 	Expressions []Rules
-	// KyvernoDoubt says why it is not sure that the API server asks Kyverno at all. A
-	// refusal of Kyverno's is unknown then.
+	// KyvernoDoubt says why a refusal of Kyverno's is not sure, and unknown then: the
+	// API server may not ask it at all, or exceptions could not be read.
 	KyvernoDoubt string
 	// Missing is what could not be read, a sentence each. Where nothing else refuses,
 	// it leaves the answer unknown.
