@@ -48,7 +48,7 @@ func checkVerdict(v *scan.WorkloadVerdict) error {
 	}
 	err = firstError(
 		knownAdmission("admission ", l.Admission.Answer),
-		knownAdmission("reopen ", l.Reopen),
+		known("reopen ", l.Reopen, admission.Refuses, admission.Admits, admission.Unknown, ""),
 		knownKernel("set ", l.Runtime.Set),
 		knownKernel("kernel capabilities ", l.Kernel.Capabilities),
 		knownKernel("kernel processes ", l.Kernel.Processes),

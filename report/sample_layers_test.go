@@ -117,22 +117,33 @@ func layeredPolicies() []scan.Event {
 	}
 }
 
-// layeredFindings are the findings of policies and nodes.
+// layeredFindings are the findings of policies and nodes: what shows on a pod is about
+// its workload, what is a policy's own fault about the policy.
 func layeredFindings() []scan.Event {
-	finding := func(rule string, c scan.Category, sev scan.Severity, w scan.Workload, message string) scan.Event {
-		return scan.Event{Finding: &scan.Finding{
-			Rule: rule, Category: c, Title: "Title of " + rule, Severity: sev, Workload: w, Now: json.RawMessage("null"), Message: message,
-		}}
+	finding := func(rule string, c scan.Category, sev scan.Severity, w scan.Workload, field, message, mend string, policies ...string) *scan.Finding {
+		return &scan.Finding{
+			Rule: rule, Category: c, Title: "Title of " + rule, Severity: sev, Workload: w, Field: field, Now: json.RawMessage("null"),
+			Message: message, Mend: mend, Policies: policies,
+		}
 	}
-	return []scan.Event{
-		finding("policy-hostpid", scan.CategoryPolicy, scan.SeverityHigh, sampleWorkload("", "KubeArmorClusterPolicy", "disallow-tools"), "it takes no effect in pods with hostPID: KubeArmor tells containers apart by their PID namespace"),
-		finding("policy-hostpid", scan.CategoryPolicy, scan.SeverityHigh, sampleWorkload("kube-system", "KubeArmorPolicy", "agents"), "it takes no effect in pods with hostPID: KubeArmor tells containers apart by their PID namespace"),
-		finding("policy-init-container", scan.CategoryPolicy, scan.SeverityMedium, sampleWorkload("", "KubeArmorClusterPolicy", "disallow-tools"), "init containers are not covered"),
-		finding("policy-selects-nothing", scan.CategoryPolicy, scan.SeverityLow, sampleWorkload("shop", "KubeArmorPolicy", "old-rules"), "its selector matches no pod"),
-		finding("policy-kyverno-audit", scan.CategoryPolicy, scan.SeverityMedium, sampleWorkload("", "ClusterPolicy", "psa-baseline"), "failureAction is Audit: what it refuses is only reported"),
-		finding("kernel-no-agent", scan.CategoryKernel, scan.SeverityHigh, sampleWorkload("", "Node", "node-4"), "no KubeArmor agent is ready on the node"),
-		finding("kernel-no-capabilities", scan.CategoryKernel, scan.SeverityMedium, sampleWorkload("", "Node", "node-3"), "AppArmor cannot refuse capabilities"),
+	const hostPID = "no KubeArmor policy takes effect in a pod with hostPID"
+	agent := sampleWorkload("kube-system", "DaemonSet", "node-agent")
+	prepare := finding("policy-init-container", scan.CategoryPolicy, scan.SeverityMedium, sampleWorkload("batch", "CronJob", "report"), "spec.initContainers[prepare]",
+		"init containers are not covered by any policy", "do the work of prepare in an ordinary container", csp("disallow-tools").String())
+	prepare.Container, prepare.ContainerKind, prepare.Pods = "prepare", scan.KindInit, 2
+	var events []scan.Event
+	for _, f := range []*scan.Finding{
+		finding("policy-hostpid", scan.CategoryPolicy, scan.SeverityHigh, agent, "spec.hostPID", hostPID, "take hostPID from the pod; nothing else makes a policy bite", csp("disallow-tools").String(), ksp("kube-system", "agents").String()),
+		prepare,
+		finding("policy-selects-nothing", scan.CategoryPolicy, scan.SeverityLow, sampleWorkload("shop", "KubeArmorPolicy", "old-rules"), "spec.selector", "no pod has what the selector asks for", "correct the selector, or delete the policy"),
+		finding("policy-kyverno-audit", scan.CategoryPolicy, scan.SeverityMedium, sampleWorkload("", "ClusterPolicy", "psa-baseline"), "spec", "failureAction is Audit: what it refuses is only reported", "set failureAction to Enforce", "ClusterPolicy psa-baseline (baseline)"),
+		finding("policy-psa-not-enforced", scan.CategoryPolicy, scan.SeverityMedium, sampleWorkload("web", "Namespace", "web"), "metadata.labels", "the labels warn of baseline and enforce nothing", "set pod-security.kubernetes.io/enforce to baseline"),
+		finding("kernel-no-bpf-lsm", scan.CategoryKernel, scan.SeverityMedium, sampleWorkload("", "Node", "node-4"), "status.nodeInfo", "no KubeArmor agent is ready on the node", "Ubuntu: add bpf to lsm= (https://docs.kubearmor.io)"),
+		finding("kernel-no-bpf-lsm", scan.CategoryKernel, scan.SeverityMedium, sampleWorkload("", "Node", "node-3"), "status.nodeInfo", "KubeArmor enforces with AppArmor there, which cannot refuse capabilities", "Ubuntu: add bpf to lsm= (https://docs.kubearmor.io)"),
+	} {
+		events = append(events, scan.Event{Finding: f})
 	}
+	return events
 }
 
 // elements is a container's cover: the capabilities, chroot and some tools, each with
@@ -198,7 +209,6 @@ func layeredAgent() []scan.Event {
 					{By: admission.Ref{Mechanism: admission.KyvernoPolicy, Kind: "ClusterPolicy", Name: "psa-baseline", Rule: "baseline"}, Answer: admission.Admits, Controls: []string{"hostNamespaces", "privileged"},
 						Toothless: &admission.Toothless{Cause: admission.CauseKyvernoAudit, Reason: "failureAction is Audit", Mend: "set failureAction to Enforce"}},
 				}},
-				Reopen: admission.Admits, Reopens: []string{"escape-nsenter", "escape-privileged"},
 				Runtime: scan.RuntimeLayer{
 					Set: kernel.No, Reason: hostPID, Policies: []armor.Ref{csp("disallow-tools"), ksp("kube-system", "agents")},
 					Containers: []scan.ContainerCover{{Container: "agent", Kind: scan.KindContainer, Covers: elements(armor.NotCovered, armor.NotCovered, armor.NotCovered, armor.Ref{}, hostPID)}},
@@ -230,7 +240,6 @@ func layeredCheckout() []scan.Event {
 			Paths: []string{"escape-cap-sys-admin"}, Controls: []string{"capabilities_baseline"}, Pods: 8,
 			Layers: &scan.Layers{
 				Admission: admission.Decision{Answer: admission.Refuses, Reason: "the labels of shop enforce baseline", Rulings: []admission.Ruling{psaRuling("shop", admission.Refuses, "capabilities_baseline")}},
-				Reopen:    admission.Refuses,
 				Runtime: scan.RuntimeLayer{
 					Set: kernel.No, Reason: "chroot and the tools are not blocked in app", Policies: []armor.Ref{by},
 					Containers: []scan.ContainerCover{{Container: "app", Kind: scan.KindContainer, Covers: elements(armor.Blocked, armor.NotCovered, armor.Audited, by, "no policy speaks of it")}},
@@ -275,7 +284,7 @@ func layeredReport() []scan.Event {
 			Workload: w, Verdict: scan.VerdictExposed, Reason: "1 of 2 escape paths is not stopped", Severity: scan.SeverityCritical,
 			Paths: []string{"escape-cap-sys-admin"}, Controls: []string{"capabilities_baseline"}, Pods: 2,
 			Layers: &scan.Layers{
-				Admission: admission.Decision{Answer: admission.Admits, Reason: "nothing that is known refuses it"}, Reopen: admission.Admits, Reopens: []string{"escape-cap-sys-admin"},
+				Admission: admission.Decision{Answer: admission.Admits, Reason: "nothing that is known refuses it"},
 				Runtime: scan.RuntimeLayer{
 					Set: kernel.No, Reason: "prepare is an init container", Policies: []armor.Ref{csp("disallow-tools")},
 					Containers: []scan.ContainerCover{
@@ -309,7 +318,7 @@ func layeredLedger() []scan.Event {
 			Workload: w, Verdict: scan.VerdictUnknown, Reason: "a policy blocks the step, and nothing but the OS image says that node-5 enforces it", Severity: scan.SeverityCritical,
 			Paths: []string{"escape-cap-sys-module"}, Controls: []string{"capabilities_baseline"}, Pods: 1,
 			Layers: &scan.Layers{
-				Admission: admission.Decision{Answer: admission.Unknown, Reason: "PolicyExceptions could not be read (forbidden)"}, Reopen: admission.Unknown,
+				Admission: admission.Decision{Answer: admission.Unknown, Reason: "PolicyExceptions could not be read (forbidden)"},
 				Runtime: scan.RuntimeLayer{Set: kernel.Unknown, Reason: "node-5 may not enforce it", Policies: []armor.Ref{ksp("payments", "set")},
 					Containers: []scan.ContainerCover{{Container: "app", Kind: scan.KindContainer, Covers: elements(armor.Unknown, armor.Unknown, armor.Unknown, armor.Ref{}, "what node-5 enforces is not known")}}},
 				Kernel: scan.KernelLayer{Capabilities: kernel.Unknown, Processes: kernel.Unknown, Grade: kernel.Hinted, Reason: "only the OS image speaks for it", Nodes: 1, Worst: "node-5"},
@@ -333,7 +342,7 @@ func layeredClosed() []scan.Event {
 			Workload: w, Verdict: scan.VerdictClosed, Reason: "no escape path is open in the spec", PSSAllowed: true, Pods: 3,
 			Layers: &scan.Layers{
 				Admission: admission.Decision{Answer: admission.Admits, Reason: "nothing refuses it"},
-				Reopen:    admission.Admits, Reopens: []string{"escape-host-root", "escape-privileged"},
+				Reopen:    admission.Admits, Reopens: []string{"escape-host-root", "escape-privileged"}, ReopenReason: "the labels of web enforce nothing",
 				Runtime: scan.RuntimeLayer{Set: kernel.No, Reason: "no policy speaks of chroot", Policies: []armor.Ref{csp("disallow-tools")},
 					Containers: []scan.ContainerCover{{Container: "web", Kind: scan.KindContainer, Covers: elements(armor.NotCovered, armor.NotCovered, armor.Blocked, csp("disallow-tools"), "no policy speaks of it")}}},
 				Kernel: scan.KernelLayer{Capabilities: kernel.Yes, Processes: kernel.Yes, Grade: kernel.Proven, Reason: "programs are loaded", Nodes: 2, Worst: "node-1"},
@@ -341,7 +350,8 @@ func layeredClosed() []scan.Event {
 		}
 		if i >= 10 {
 			v.Verdict, v.Reason = scan.VerdictSealed, "closed, admission refuses to reopen it, and the whole set is in force (proven)"
-			v.Layers.Reopen, v.Layers.Reopens, v.Layers.Runtime.Set, v.Layers.Runtime.Reason = admission.Refuses, nil, kernel.Yes, "the whole set is blocked in web"
+			v.Layers.Reopen, v.Layers.Reopens, v.Layers.ReopenReason = admission.Refuses, nil, ""
+			v.Layers.Runtime.Set, v.Layers.Runtime.Reason = kernel.Yes, "the whole set is blocked in web"
 			v.Layers.Runtime.Containers[0].Covers = elements(armor.Blocked, armor.Blocked, armor.Blocked, csp("disallow-tools"), "")
 		}
 		events = append(events, scan.Event{Verdict: v})
@@ -366,7 +376,7 @@ func layeredHostile(s string) []scan.Event {
 			TurnOn:   &kernel.TurnOn{System: s, Steps: []string{s}, Source: s},
 		}}},
 		{Policy: &scan.Policy{Layer: scan.LayerRuntime, Kind: s, Namespace: s, Name: s, Action: s, Workloads: 1, Pods: 1, Bites: scan.BitesPartly, Reasons: []string{s}}},
-		{Finding: &scan.Finding{Rule: "policy-" + string(armor.CauseSymlink), Category: scan.CategoryPolicy, Title: s, Severity: scan.SeverityLow, Workload: policy, Now: json.RawMessage("null"), Message: s}},
+		{Finding: &scan.Finding{Rule: "policy-" + string(armor.CauseSymlink), Category: scan.CategoryPolicy, Title: s, Severity: scan.SeverityLow, Workload: policy, Field: s, Now: json.RawMessage("null"), Message: s, Mend: s, Policies: []string{s, s + "2"}}},
 		{Finding: &scan.Finding{Rule: "kernel-x", Category: scan.CategoryKernel, Title: s, Severity: scan.SeverityLow, Workload: scan.Workload{Kind: "Node", Name: s}, Now: json.RawMessage("null"), Message: s}},
 		{Finding: &scan.Finding{Rule: "escape-host-root", Category: scan.CategoryEscape, Title: s, Severity: scan.SeverityLow, Open: true, Guarded: true, Workload: w, Container: s, Field: s, Item: s, Now: mustJSON(s), Message: s,
 			Lowered: []scan.Lowering{{By: s, From: scan.SeverityCritical, Reason: s}}}},
@@ -377,7 +387,7 @@ func layeredHostile(s string) []scan.Event {
 					By: admission.Ref{Mechanism: admission.Mechanism(s), Kind: s, Namespace: s, Name: s, Rule: s}, Answer: admission.Unknown, Controls: []string{s}, Message: s,
 					Toothless: &admission.Toothless{Cause: admission.Cause(s), Reason: s, Mend: s},
 				}}},
-				Reopen: admission.Admits, Reopens: []string{s},
+				Reopen: admission.Admits, Reopens: []string{s}, ReopenReason: s,
 				Runtime: scan.RuntimeLayer{Set: kernel.Unknown, Reason: s, Policies: []armor.Ref{ref},
 					Containers: []scan.ContainerCover{{Container: s, Kind: scan.ContainerKind(s), Covers: []armor.Cover{{Element: armor.Element{Kind: armor.ElementKind(s), Name: s, Paths: []string{s}}, Status: armor.Unknown, By: []armor.Ref{ref}, Missing: []string{s}, Reason: s}}}},
 					Toothless:  []armor.Toothless{{Policy: ref, Cause: armor.CauseSymlink, Container: s, Reason: s, Mend: s}}},

@@ -93,7 +93,8 @@ func resultText(f *scan.Finding, path *scan.PathLayers) string {
 		what = strings.TrimPrefix(what+": "+message, ": ")
 	}
 	text = sentence(text + ": " + what)
-	if f.Field != "" {
+	text += policyText(f)
+	if f.Field != "" && !ofPolicies(f) {
 		change := ""
 		switch {
 		case f.Fix == nil:
@@ -112,6 +113,35 @@ func resultText(f *scan.Finding, path *scan.PathLayers) string {
 		}
 	}
 	return unlinked(text)
+}
+
+// ofPolicies reports whether a finding is about policies or nodes: its field is where
+// that shows, and there is no value to change.
+func ofPolicies(f *scan.Finding) bool {
+	return f.Category == scan.CategoryPolicy || f.Category == scan.CategoryKernel
+}
+
+// policyText names the policies that do not bite, and what would make them.
+func policyText(f *scan.Finding) string {
+	if !ofPolicies(f) {
+		return ""
+	}
+	text := ""
+	if n := len(f.Policies); n > 0 {
+		names := make([]string, 0, min(n, maxBy))
+		for _, name := range f.Policies[:min(n, maxBy)] {
+			names = append(names, Clean(name))
+		}
+		text += " Policies: " + strings.Join(names, ", ")
+		if n > maxBy {
+			text += fmt.Sprintf(" and %d more", n-maxBy)
+		}
+		text = sentence(text)
+	}
+	if f.Mend != "" {
+		text += " Mend: " + sentence(limitRunes(Clean(f.Mend), maxText))
+	}
+	return text
 }
 
 // sentence ends text with one full stop.

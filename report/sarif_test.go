@@ -421,11 +421,16 @@ func TestSARIFCarriesTheLayers(t *testing.T) {
 			map[string]any{"state": "unknown", "kernel": "unknown", "grade": "hinted"}, "",
 		},
 		"a policy": {
-			key{"policy-hostpid", "agents", "<nil>"}, "error", "kube-system/KubeArmorPolicy/agents: Title of policy-hostpid: it takes no effect",
-			map[string]any{"category": "policy"}, "cluster/kube-system/KubeArmorPolicy/agents.yaml",
+			key{"policy-selects-nothing", "old-rules", "<nil>"}, "note", "shop/KubeArmorPolicy/old-rules: Title of policy-selects-nothing: no pod has what the selector asks for. Mend: correct the selector, or delete the policy.",
+			map[string]any{"category": "policy"}, "cluster/shop/KubeArmorPolicy/old-rules.yaml",
+		},
+		"a workload where policies do not bite": {
+			key{"policy-hostpid", "node-agent", "<nil>"}, "error",
+			"no KubeArmor policy takes effect in a pod with hostPID. Policies: KubeArmorClusterPolicy disallow-tools, KubeArmorPolicy kube-system/agents. Mend: take hostPID from the pod; nothing else makes a policy bite.",
+			map[string]any{"category": "policy", "field": "spec.hostPID"}, "cluster/kube-system/DaemonSet/node-agent.yaml",
 		},
 		"a node": {
-			key{"kernel-no-capabilities", "node-3", "<nil>"}, "warning", "-/Node/node-3: Title of kernel-no-capabilities: AppArmor",
+			key{"kernel-no-bpf-lsm", "node-3", "<nil>"}, "warning", "-/Node/node-3: Title of kernel-no-bpf-lsm: KubeArmor enforces with AppArmor there, which cannot refuse capabilities. Mend: Ubuntu: ",
 			map[string]any{"category": "kernel"}, "cluster/-/Node/node-3.yaml",
 		},
 	} {
@@ -436,6 +441,9 @@ func TestSARIFCarriesTheLayers(t *testing.T) {
 			}
 			if r.Level != tc.level || !strings.Contains(r.Message.Text, tc.message) {
 				t.Errorf("%s: %s\nwant %s: %s", r.Level, r.Message.Text, tc.level, tc.message)
+			}
+			if strings.Contains(r.Message.Text, "is unset") {
+				t.Errorf("speaks of a value: %s", r.Message.Text)
 			}
 			for k, want := range tc.props {
 				if r.Properties[k] != want {

@@ -146,13 +146,14 @@ func (t *table) layers(v *scan.WorkloadVerdict) {
 	t.row(at, at, append(layerSpans(v.Layers), span{text: decides(v), style: dim})...)
 }
 
-// pipeReasons are the sentences of a verdict's one line in a pipe.
-func pipeReasons(v *scan.WorkloadVerdict) []span {
-	reason, worst := Clean(v.Reason), decides(v)
-	if strings.Contains(reason, worst) {
+// reasons are the verdict's own sentence and that of the worst path, empty where the
+// first has it already.
+func reasons(v *scan.WorkloadVerdict) (verdict, worst string) {
+	verdict, worst = Clean(v.Reason), decides(v)
+	if _, after, ok := strings.Cut(worst, ": "); strings.Contains(verdict, worst) || ok && strings.Contains(verdict, after) {
 		worst = ""
 	}
-	return []span{{text: reason}, {text: worst}}
+	return verdict, worst
 }
 
 // quietLine stands for the workloads without findings that have one verdict. Of

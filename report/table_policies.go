@@ -53,8 +53,8 @@ func admissionKey(r admission.Ref, c admission.Cause) dullKey {
 	return dullKey{r.Kind, r.Namespace, r.Name, string(c)}
 }
 
-// dullIndex says of each policy that does not bite where that is seen: the verdicts
-// know, the findings do not.
+// dullIndex says of each policy that does not bite where that is seen. What is a
+// policy's own fault is one finding, and the verdicts know the workloads.
 func (t *table) dullIndex(groups []*group) map[dullKey]*dullPlaces {
 	index := map[dullKey]*dullPlaces{}
 	add := func(k dullKey, g *group, mend string) {
@@ -89,17 +89,19 @@ func (t *table) dullIndex(groups []*group) map[dullKey]*dullPlaces {
 	return index
 }
 
-// of reports whether a rule is about the cause: its ID ends in it.
-func (k dullKey) of(rule string) bool {
-	return rule == k.cause || strings.HasSuffix(rule, "-"+k.cause)
+// endsIn reports whether a rule is about the cause: its ID ends in it.
+func endsIn(rule, cause string) bool {
+	return rule == cause || strings.HasSuffix(rule, "-"+cause)
 }
 
-// dullRow is one line of the section: a cause, the policies that it holds for, the
-// workloads on which, and the mend.
+// dullRow is one entry of the section: a cause, the policies that it holds for, where
+// that was seen, and the mend.
 type dullRow struct {
 	*scan.Finding
+	findings                       []*scan.Finding
 	names, messages, mends, places distinct
-	workloads                      []string
+	// workloads are those on which it was seen, on has their containers too.
+	workloads, on distinct
 }
 
 // toothless writes the policies that do not bite: by cause on a terminal, one line a
@@ -115,33 +117,34 @@ func (t *table) toothless(groups []*group) {
 		policy := dullKey{kind: k.kind, namespace: k.namespace, name: k.name}
 		byPolicy[policy] = append(byPolicy[policy], k)
 	}
-	rows := t.dullRows(t.dull, func(r *dullRow, f *scan.Finding) {
-		w := f.Workload
-		for _, k := range byPolicy[dullKey{kind: w.Kind, namespace: w.Namespace, name: w.Name}] {
-			if !k.of(f.Rule) {
-				continue
-			}
-			r.workloads = append(r.workloads, index[k].workloads...)
-			for _, mend := range index[k].mends.list {
-				r.mends.add(mend)
-			}
-		}
-	})
+	rows := t.dullRows(t.dull)
 	for _, r := range rows {
+		r.all(func(f *scan.Finding) {
+			w := f.Workload
+			for _, k := range byPolicy[dullKey{kind: w.Kind, namespace: w.Namespace, name: w.Name}] {
+				if endsIn(f.Rule, k.cause) {
+					r.seen(index[k])
+				}
+			}
+		})
 		t.dullRow(r)
 	}
 }
 
-// unenforced writes the findings of nodes.
+// unenforced writes the findings of nodes. On a terminal the list of nodes, sorted by
+// their kind, says how to turn on what is off.
 func (t *table) unenforced() {
 	t.section("NODES THAT DO NOT ENFORCE", len(t.weak))
-	for _, r := range t.dullRows(t.weak, func(*dullRow, *scan.Finding) {}) {
+	for _, r := range t.dullRows(t.weak) {
+		if t.width > 0 && len(t.nodes) > 0 {
+			r.mends = distinct{}
+		}
 		t.dullRow(r)
 	}
 }
 
 // dullRows joins, on a terminal, what one rule says of several things.
-func (t *table) dullRows(findings []*scan.Finding, join func(*dullRow, *scan.Finding)) []*dullRow {
+func (t *table) dullRows(findings []*scan.Finding) []*dullRow {
 	var rows []*dullRow
 	at := map[string]*dullRow{}
 	for _, f := range findings {
@@ -152,16 +155,55 @@ func (t *table) dullRows(findings []*scan.Finding, join func(*dullRow, *scan.Fin
 			rows = append(rows, r)
 			at[k] = r
 		}
-		r.names.add(t.name(f.Workload))
-		r.messages.add(Clean(f.Message))
-		r.places.add(place(f.Location))
-		join(r, f)
-	}
-	for _, r := range rows {
-		slices.Sort(r.workloads)
-		r.workloads = slices.Compact(r.workloads)
+		r.findings = append(r.findings, f)
+		t.join(r, f)
 	}
 	return rows
+}
+
+// join takes what a finding says into its row. A finding that names policies is about
+// a workload on which they do not bite, or about the one policy itself.
+func (t *table) join(r *dullRow, f *scan.Finding) {
+	for _, p := range f.Policies {
+		r.names.add(Clean(p))
+	}
+	name := t.name(f.Workload)
+	switch {
+	case len(f.Policies) == 0:
+		r.names.add(name)
+	case !ofItself(f):
+		r.workloads.add(name)
+		r.on.add(strings.TrimSpace(name + " " + containerName(f)))
+	}
+	r.messages.add(Clean(f.Message))
+	r.mends.add(Clean(f.Mend))
+	r.places.add(place(f.Location))
+}
+
+// ofItself reports whether the finding is about the policy that it names.
+func ofItself(f *scan.Finding) bool {
+	w := f.Workload
+	name := w.Kind + " " + w.Name
+	if w.Namespace != "" {
+		name = w.Kind + " " + w.Namespace + "/" + w.Name
+	}
+	return slices.ContainsFunc(f.Policies, func(p string) bool { return p == name || strings.HasPrefix(p, name+" (") })
+}
+
+func (r *dullRow) seen(at *dullPlaces) {
+	for _, w := range at.workloads {
+		r.workloads.add(w)
+		r.on.add(w)
+	}
+	for _, mend := range at.mends.list {
+		r.mends.add(mend)
+	}
+}
+
+func (r *dullRow) all(visit func(*scan.Finding)) {
+	for _, f := range r.findings {
+		visit(f)
+	}
 }
 
 func (t *table) dullRow(r *dullRow) {
@@ -169,23 +211,34 @@ func (t *table) dullRow(r *dullRow) {
 	if r.Excepted != nil {
 		severity.style = dim
 	}
-	head := []span{severity, {text: Clean(r.Rule), style: bold}, {text: t.few(r.names.list, ", ", maxListed)}}
-	if t.width == 0 {
-		head = append(head, span{text: Clean(r.Container)}, span{text: Clean(r.Field)})
-	}
-	head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
+	head := []span{severity, {text: Clean(r.Rule), style: bold}}
 	on := ""
-	if n := len(r.workloads); n > 0 {
-		on = "on " + plural(n, "workload") + ": " + t.few(r.workloads, ", ", maxListed)
+	if n := len(r.workloads.list); n > 0 {
+		slices.Sort(r.on.list)
+		on = "on " + plural(n, "workload") + ": " + t.few(r.on.list, ", ", maxListed)
 	}
 	if t.width == 0 {
-		t.row(0, 0, append(head, span{text: strings.Join(r.messages.list, " ")}, span{text: on},
+		policies := ""
+		if !ofItself(r.Finding) {
+			policies = labelled("policies:", Clean(strings.Join(r.Policies, ", ")))
+		}
+		if len(r.Policies) > 0 && policies != "" {
+			// The line begins with the workload.
+			on = ""
+		}
+		head = append(head, span{text: t.name(r.Workload)}, span{text: containerName(r.Finding)}, span{text: Clean(r.Field)})
+		head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
+		t.row(0, 0, append(head, span{text: strings.Join(r.messages.list, " ")}, span{text: policies}, span{text: on},
 			span{text: labelled("mend:", strings.Join(r.mends.list, "; "))})...)
 		return
 	}
+	head = append(head, span{text: t.few(r.names.list, ", ", maxListed)})
+	head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
 	t.row(t.indent(), t.hang(), head...)
 	t.lines(r.messages.list, "", dim)
-	t.row(t.hang(), t.hang()+2, span{text: on})
+	if on != "" {
+		t.row(t.hang(), t.hang()+2, span{text: on})
+	}
 	t.lines(r.mends.list, "mend: ", plain)
 }
 

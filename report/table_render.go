@@ -176,7 +176,8 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
 	// On a terminal the lines below say as much of what is open.
 	switch {
 	case t.width == 0:
-		spans = append(spans, pipeReasons(v)...)
+		reason, worst := reasons(v)
+		spans = append(spans, span{text: reason}, span{text: worst})
 	case v.Layers != nil:
 	case alone && v.Verdict == scan.VerdictExposed, v.Verdict == scan.VerdictUnknown:
 		spans = append(spans, span{text: Clean(v.Reason)})

@@ -114,10 +114,9 @@ func (x *explained) head() {
 			texts = append(texts, fmt.Sprintf("row %d of %d", i+1, len(x.Verdicts)))
 		}
 		x.say(0, append(texts, place(v.Location))...)
-		x.say(2, Clean(v.Reason))
-		if d := decides(v); d != Clean(v.Reason) {
-			x.say(2, "worst: "+d)
-		}
+		reason, worst := reasons(v)
+		x.say(2, reason)
+		x.say(2, labelled("worst:", worst))
 		if v.Claims != "" {
 			x.say(2, "claims "+Clean(v.Claims)+": not followed")
 		}
@@ -135,9 +134,12 @@ func (x *explained) spec() {
 	x.title("SPEC")
 	var open, rest []*scan.Finding
 	for _, f := range x.Findings {
-		if f.Category == scan.CategoryEscape {
+		switch f.Category {
+		case scan.CategoryEscape:
 			open = append(open, f)
-		} else {
+		case scan.CategoryPolicy, scan.CategoryKernel:
+			// They are told where their layer is.
+		default:
 			rest = append(rest, f)
 		}
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -251,7 +252,7 @@ func (x *explained) toSealed(v *scan.WorkloadVerdict, tell teller) {
 			}
 			paths = "a pod with " + strings.Join(ids, ", ")
 		}
-		tell(4, "admission has to refuse "+paths+suffixed(" (", Clean(l.Admission.Reason), ")"))
+		tell(4, "admission has to refuse "+paths+suffixed(" (", Clean(cmp.Or(l.ReopenReason, l.Admission.Reason)), ")"))
 		for _, mend := range admissionMends(l) {
 			tell(6, mend)
 		}

@@ -146,6 +146,13 @@ func answerText(a admission.Answer) string {
 
 // doesNotBite is why a policy has no effect, and what would give it one.
 func (x *explained) doesNotBite(indent int, cause, reason, mend string) {
+	for _, f := range x.Findings {
+		// The rule has a page of its own.
+		if f.Category == scan.CategoryPolicy && endsIn(f.Rule, cause) {
+			cause = f.Rule
+			break
+		}
+	}
 	x.say(indent, "does not bite ("+Clean(cause)+"): "+Clean(reason))
 	x.say(indent, labelled("mend:", Clean(mend)))
 }

@@ -193,7 +193,7 @@ func TestExplainWorkloadSaysWhatWouldBeBetter(t *testing.T) {
 		},
 		"shop/Deployment/checkout": {"escape-cap-sys-admin: remove spec.containers[0].securityContext.capabilities.add[0] in container app"},
 		"web/Deployment/site-00": {
-			"admission has to refuse a pod with escape-host-root, escape-privileged (nothing refuses it)",
+			"admission has to refuse a pod with escape-host-root, escape-privileged (the labels of web enforce nothing)",
 			"in container web a policy in force has to block sys_admin, sys_ptrace, sys_module, dac_read_search, dac_override, chroot",
 		},
 		"web/Deployment/site-10": {"Nothing: no verdict is better than sealed."},
