@@ -80,7 +80,7 @@ func scanCrowd(pods int) error {
 	cfg := &config.Config{Level: "baseline", PSSVersion: "server"}
 	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error { return nil }))
 	outputs := []scan.Handler{a.newHandler(cfg, "table", io.Discard), a.newHandler(cfg, "sarif", io.Discard), tally}
-	err := a.scanSource(context.Background(), crowdCluster{crowd}, scan.ClusterOptions{Level: "baseline"}, cfg,
+	err := a.scanSource(context.Background(), crowdCluster{crowd}, scan.ClusterOptions{Level: "baseline"}, "", cfg,
 		scan.HandlerFunc(func(e scan.Event) error {
 			for _, h := range outputs {
 				if err := h.Handle(e); err != nil {

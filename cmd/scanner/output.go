@@ -21,11 +21,15 @@ const projectURL = "https://github.com/escape-scanner/escape-scanner"
 type outputs struct {
 	handler scan.Handler
 	files   []*outputFile
+	// unexplained is why there is nothing to explain, nil when there is.
+	unexplained error
 }
 
 // openOutputs makes a handler for every output that was asked for. Files are
 // opened now, so that a wrong path ends the run before anything is read.
-func (a *app) openOutputs(cfg *config.Config) (*outputs, error) {
+//
+// With a workload to explain, that is what standard output gets.
+func (a *app) openOutputs(cfg *config.Config, explain string) (*outputs, error) {
 	o := &outputs{}
 	var handlers []scan.Handler
 	streaming := false
@@ -42,6 +46,10 @@ func (a *app) openOutputs(cfg *config.Config) (*outputs, error) {
 		} else if out.Format == "jsonl" {
 			streaming = true
 		}
+		if explain != "" && out.File == "" {
+			handlers = append(handlers, o.explain(report.NewExplain(w, explain, a.width(w))))
+			continue
+		}
 		handlers = append(handlers, a.newHandler(cfg, out.Format, w))
 	}
 	if _, terminal := a.terminalWidth(a.stderr); terminal && !streaming {
@@ -50,6 +58,18 @@ func (a *app) openOutputs(cfg *config.Config) (*outputs, error) {
 	}
 	o.handler = report.Tee(handlers...)
 	return o, nil
+}
+
+// explain keeps the error of an explanation apart: it is about what the user asked
+// for, not about writing.
+func (o *outputs) explain(h scan.Handler) scan.Handler {
+	return scan.HandlerFunc(func(e scan.Event) error {
+		err := h.Handle(e)
+		if err != nil {
+			o.unexplained = err
+		}
+		return err
+	})
 }
 
 // path is a path of the user's, from the directory that the run is in.

@@ -32,6 +32,8 @@ type scanFlags struct {
 	demo          bool
 	from          string
 	preflight     bool
+	explain       string
+	saveInventory string
 }
 
 func (a *app) scanCommand() *cobra.Command {
@@ -46,6 +48,8 @@ cluster (--demo), or render an earlier run's events again (--from).`,
   escape-scanner scan -f deploy/ -o table -o sarif=escape-scanner.sarif
   helm template ./chart | escape-scanner scan -f -
   escape-scanner scan -o table -o jsonl=run.jsonl
+  escape-scanner scan --explain payments/Deployment/api
+  escape-scanner scan --save-inventory cluster.jsonl
   escape-scanner scan --from run.jsonl -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -114,8 +118,40 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if f.allNamespaces && *f.kube.Namespace != "" {
 		return errors.New("-A and -n: use one of them")
 	}
+	if err := f.validateText(cmd, cfg); err != nil {
+		return err
+	}
 	if out := cfg.Outputs(); f.preflight && (len(out) > 1 || out[0].File != "" || out[0].Format != "table" && out[0].Format != "json") {
 		return errors.New("--preflight: prints a table or json to standard output only")
+	}
+	return nil
+}
+
+// validateText refuses what does not go with an explanation on standard output, and
+// an inventory of what is none.
+func (f *scanFlags) validateText(cmd *cobra.Command, cfg *config.Config) error {
+	changed := cmd.Flags().Changed
+	switch {
+	case changed("explain") && f.explain == "":
+		return errors.New("--explain: want NAMESPACE/KIND/NAME, have nothing")
+	case changed("save-inventory") && f.saveInventory == "":
+		return errors.New("--save-inventory: want a file, have nothing")
+	case f.saveInventory != "" && (len(f.files) > 0 || f.from != "" || f.preflight):
+		return errors.New("--save-inventory: saves what is read of a cluster, and none is read")
+	case f.explain != "" && f.preflight:
+		return errors.New("--explain and --preflight: use one of them")
+	}
+	if f.explain == "" {
+		return nil
+	}
+	if !changed(config.KeyFailOn) {
+		// Who asks about one workload does not ask about the others.
+		cfg.FailOn = string(scan.SeverityNone)
+	}
+	for _, out := range cfg.Outputs() {
+		if out.File == "" && out.Format != "table" {
+			return fmt.Errorf("--explain: writes text to standard output; give %s a file (-o %s=FILE)", out.Format, out.Format)
+		}
 	}
 	return nil
 }
@@ -156,7 +192,7 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 	if err != nil {
 		return err
 	}
-	outs, err := a.openOutputs(cfg)
+	outs, err := a.openOutputs(cfg, f.explain)
 	if err != nil {
 		return err
 	}
@@ -175,6 +211,9 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 		chain = scan.Except(exceptions(cfg), a.now(), chain)
 	}
 	if err := a.feed(ctx, f, cfg, chain); err != nil {
+		if outs.unexplained != nil {
+			return outs.unexplained
+		}
 		return err
 	}
 	if err := outs.commit(); err != nil {
@@ -267,7 +306,7 @@ func (a *app) scanDemo(ctx context.Context, f *scanFlags, cfg *config.Config, h 
 	if cluster.Selector, err = labels.Parse(f.selector); err != nil {
 		return fmt.Errorf("selector %q: %w", f.selector, err)
 	}
-	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), cfg, h)
+	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), f.saveInventory, cfg, h)
 }
 
 func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config, h scan.Handler) error {
@@ -275,7 +314,7 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	return clusterError(name, a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), cfg, h))
+	return clusterError(name, a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), f.saveInventory, cfg, h))
 }
 
 // clusterError adds to an error of the way to the cluster what needs no cluster.
@@ -290,7 +329,7 @@ func clusterError(name string, err error) error {
 const withoutCluster = " (without a cluster, try --demo, or -f for manifests)"
 
 // scanSource scans a cluster, with the documents of --manifests beside it.
-func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, cfg *config.Config, h scan.Handler) error {
+func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, saveInventory string, cfg *config.Config, h scan.Handler) error {
 	if len(cfg.Manifests) > 0 {
 		index, failures, err := a.declarations(ctx, cfg.Manifests)
 		if err != nil {
@@ -298,7 +337,7 @@ func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.Cl
 		}
 		opts.Declarations, opts.Failures = index, failures
 	}
-	return scan.ScanCluster(ctx, cluster, opts, h)
+	return a.scanSaving(ctx, saveInventory, cluster, opts, h)
 }
 
 // connect makes the client of the cluster that kubectl's flags name, and gives the

@@ -18,6 +18,8 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.StringSliceVarP(&f.files, "filename", "f", nil, "audit manifests: a `PATH` of a file or directory, or - for standard input; may be repeated")
 	what.BoolVar(&f.demo, "demo", false, "audit the demo cluster that is part of the program")
 	what.StringVar(&f.from, "from", "", "render an earlier run again: a `FILE` of -o jsonl or json, or - for standard input")
+	what.StringVar(&f.explain, "explain", "", "print the whole reasoning about one `WORKLOAD` (NAMESPACE/KIND/NAME) instead of the table")
+	what.StringVar(&f.saveInventory, "save-inventory", "", "save what was read of the cluster to a `FILE`, which -f reads back to the same verdicts; no secrets, values of environment variables or unread annotations")
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
 	cluster := newFlagSet()

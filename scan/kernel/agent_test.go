@@ -167,7 +167,7 @@ func TestAges(t *testing.T) {
 func TestAgeThatNobodyKnows(t *testing.T) {
 	got := Assess(Node{Node: nodeOf("kubearmor.io/enforcer=bpf"), Agents: []Agent{readyAgent()}}, now)
 	for _, e := range got.Evidence {
-		if e.Source == sourceLabel && (e.Observed != nil || e.AgeSeconds != 0 || !strings.Contains(e.Meaning, "nobody knows when that was")) {
+		if e.Source == sourceLabel && (e.Observed != nil || e.AgeSeconds != 0 || !strings.Contains(e.Meaning, "at a time that is not known")) {
 			t.Errorf("a label without managed fields has an age: %+v", e)
 		}
 	}

@@ -121,7 +121,7 @@ func labelVoices(n Node, now time.Time) []voice {
 	v.Says = v.capabilities
 	v.Evidence = seen(v.Evidence, labelledAt(n.Node, labelEnforcer), now)
 	if v.Observed == nil {
-		v.Meaning += "; nobody knows when that was"
+		v.Meaning += ", at a time that is not known"
 	}
 	return []voice{v}
 }
