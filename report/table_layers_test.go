@@ -265,9 +265,10 @@ func TestTableNodesThatEnforce(t *testing.T) {
 	want := `
 NODES     1  Debian  does not enforce (bpf, claimed)  no KubeArmor ready  n-07
             bpf is not in the LSM list
-            to turn BPF-LSM on (Ubuntu): add lsm=lockdown,capability,landlock,yama,apparmor,bpf to GRUB_CMDLINE_LINUX in
-              /etc/default/grub; run update-grub and reboot the node
-              [https://docs.kubearmor.io/kubearmor/documentation/kubearmor-security-enhancements]
+            to turn BPF-LSM on (Ubuntu):
+              add lsm=lockdown,capability,landlock,yama,apparmor,bpf to GRUB_CMDLINE_LINUX in /etc/default/grub
+              run update-grub and reboot the node
+              source: https://docs.kubearmor.io/kubearmor/documentation/kubearmor-security-enhancements
 NODES     29  Debian  enforces (bpf, claimed)  KubeArmor ready
           n-00, n-01, n-02, n-03, n-04, n-05, n-06, n-08, n-09, n-10 and 19 more
             contradiction: n-03: lockdown is on

@@ -16,7 +16,7 @@ type nodeKind struct {
 	names         []string
 	reasons       distinct
 	contradicting distinct
-	turnOn        string
+	turnOn        *kernel.TurnOn
 }
 
 // nodeList writes the nodes, those alike on one line.
@@ -24,16 +24,16 @@ func (t *table) nodeList() {
 	kinds := map[string]*nodeKind{}
 	for _, n := range t.nodes {
 		spans := nodeSpans(n)
-		turnOn := ""
+		var turnOn *kernel.TurnOn
 		e := n.Enforcement
 		if e != nil {
 			spans = append(spans, enforcementSpans(e)...)
-			turnOn = turnOnText(e.TurnOn)
+			turnOn = e.TurnOn
 			if t.width == 0 {
 				spans = append(spans, pipeNodeSpans(e)...)
 			}
 		}
-		key := fmt.Sprint(enforcementRank(e), spans, turnOn)
+		key := fmt.Sprint(enforcementRank(e), spans, turnOnText(turnOn))
 		k := kinds[key]
 		if k == nil {
 			k = &nodeKind{spans: spans, turnOn: turnOn}
@@ -67,9 +67,29 @@ func (t *table) nodeKind(k *nodeKind) {
 	}
 	t.lines(k.reasons.list, "", dim)
 	t.lines(k.contradicting.list, "contradiction: ", yellow)
-	if k.turnOn != "" {
-		t.lines([]string{k.turnOn}, "", plain)
+	if k.turnOn != nil {
+		turnOnRows(&t.layout, t.hang(), k.turnOn)
 	}
+}
+
+// turnOnRows writes how to switch BPF-LSM on, a line each step, so that commands can
+// be copied.
+func turnOnRows(l *layout, indent int, on *kernel.TurnOn) {
+	l.row(indent, indent+2, span{text: turnOnHead(on) + ":"})
+	for _, s := range append(slices.Clone(on.Steps), labelled("source:", on.Source)) {
+		if s != "" {
+			l.row(indent+2, indent+4, span{text: Clean(s)})
+		}
+	}
+}
+
+// turnOnHead is what a way is for.
+func turnOnHead(on *kernel.TurnOn) string {
+	text := "to turn BPF-LSM on"
+	if !on.Possible {
+		text = "BPF-LSM cannot be turned on"
+	}
+	return text + suffixed(" (", Clean(on.System), ")")
 }
 
 // nodeSpans is what a node shares with others like it.
@@ -153,13 +173,11 @@ func turnOnText(on *kernel.TurnOn) string {
 	if on == nil {
 		return ""
 	}
-	steps := Clean(strings.Join(on.Steps, "; "))
-	text := "to turn BPF-LSM on"
-	if !on.Possible {
-		text = "BPF-LSM cannot be turned on"
+	steps := make([]string, len(on.Steps))
+	for i, s := range on.Steps {
+		steps[i] = strings.TrimRight(Clean(s), ". ")
 	}
-	text += suffixed(" (", Clean(on.System), ")")
-	return joined(": ", text, steps) + suffixed(" [", Clean(on.Source), "]")
+	return joined(": ", turnOnHead(on), strings.Join(steps, "; ")) + suffixed(" [", Clean(on.Source), "]")
 }
 
 // suffixed is text between two others, or nothing when there is none.

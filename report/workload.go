@@ -191,7 +191,7 @@ func (x *explained) finding(f *scan.Finding) {
 	for _, r := range f.Related {
 		x.say(4, "with "+Clean(r))
 	}
-	if f.Message != "" && f.Message != f.Title {
+	if says(f) && f.Message != f.Title {
 		x.say(4, Clean(f.Message))
 	}
 	for _, l := range f.Lowered {

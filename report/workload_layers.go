@@ -113,7 +113,8 @@ func (x *explained) admission(l *scan.Layers) {
 		if !strings.HasPrefix(by, mechanism) {
 			by = mechanism + ": " + by
 		}
-		x.say(4, answerText(r.Answer), by, labelled("controls", strings.Join(controls, ", ")))
+		x.say(4, answerText(r.Answer), by)
+		x.say(6, labelled("controls", strings.Join(controls, ", ")))
 		x.say(6, Clean(r.Message))
 		if r.Toothless != nil {
 			x.doesNotBite(6, string(r.Toothless.Cause), r.Toothless.Reason, r.Toothless.Mend)
@@ -299,7 +300,9 @@ func (x *explained) nodes() {
 		for _, c := range e.Contradictions {
 			x.say(4, "contradiction: "+Clean(c))
 		}
-		x.turnOn(e.TurnOn)
+		if e.TurnOn != nil {
+			turnOnRows(&x.layout, 4, e.TurnOn)
+		}
 	}
 }
 
@@ -352,19 +355,4 @@ func age(seconds int64) string {
 		return plural(int(seconds/60), "minute")
 	}
 	return plural(int(seconds), "second")
-}
-
-func (x *explained) turnOn(on *kernel.TurnOn) {
-	if on == nil {
-		return
-	}
-	text := "to turn BPF-LSM on"
-	if !on.Possible {
-		text = "BPF-LSM cannot be turned on"
-	}
-	x.say(4, text+suffixed(" (", Clean(on.System), ")")+":")
-	for _, s := range on.Steps {
-		x.say(6, Clean(s))
-	}
-	x.say(6, labelled("source:", Clean(on.Source)))
 }
