@@ -189,10 +189,8 @@ func (d *doorman) cell(subject admission.Subject, id string, decision *admission
 		if r.Answer != admission.Refuses {
 			continue
 		}
-		about, known := true, true
-		if len(r.Controls) > 0 {
-			about = slices.ContainsFunc(r.Controls, func(c string) bool { return slices.Contains(l.controls, c) })
-		} else {
+		about, known := slices.ContainsFunc(r.Controls, func(c string) bool { return slices.Contains(l.controls, c) }), true
+		if len(r.Controls) == 0 {
 			about, known = d.refusesPath(subject, l, r.By)
 		}
 		switch {

@@ -223,6 +223,9 @@ func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds
 			s.admission.Kyverno = append(s.admission.Kyverno, p)
 		}
 	}
+	if err := kinds[kindException].err; err != nil {
+		s.admission.KyvernoDoubt = unread(plural(kindException), err) + ", and one of them may let the pod pass"
+	}
 	for _, item := range kinds[kindException].items {
 		x, err := admission.DecodeKyvernoException(item)
 		if err != nil {

@@ -65,10 +65,11 @@ func (c *coverages) stance(pod *corev1.Pod) *stance {
 		namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, armor.JudgeLabels()), annotations: only(pod.Annotations, armorAnnotations()),
 		policies: c.s.armor.Select(pod.Namespace, pod.Labels),
 	}
-	key := fmt.Sprint(s.namespace, s.labels, s.annotations)
+	parts := []string{fmt.Sprint(s.namespace, s.labels, s.annotations)}
 	for _, p := range s.policies {
-		key += "\x00" + p.Ref.String()
+		parts = append(parts, p.Ref.String())
 	}
+	key := strings.Join(parts, "\x00")
 	if known := c.stances[key]; known != nil {
 		return known
 	}

@@ -29,11 +29,14 @@ func (s *surroundings) readExpressions(ctx context.Context, cluster Cluster, kin
 		s.inCEL = append(s.inCEL, v)
 	}
 	items := slices.Concat(kinds[kindValidating].items, kinds[kindValidNS].items)
-	policies, errs := admission.NewValidatingPolicies(items, kinds[kindCELExcept].items, s.admission.KyvernoDoubt, s.now)
+	policies, errs := admission.NewValidatingPolicies(items, kinds[kindCELExcept].items, "", s.now)
 	for _, err := range errs {
 		missing(kindValidating, err)
 	}
 	for _, p := range policies {
+		if err := kinds[kindCELExcept].err; err != nil {
+			p.ExceptionsUnread(unread(plural(kindCELExcept), err))
+		}
 		s.admission.Expressions = append(s.admission.Expressions, p)
 		s.inCEL = append(s.inCEL, p)
 	}
@@ -79,7 +82,7 @@ func (r *paramReader) find(q admission.ParamQuery) ([]map[string]any, error) {
 	}
 	kind := schema.GroupKind{Group: gv.Group, Kind: q.Kind}
 	if kind == (schema.GroupKind{Kind: "Secret"}) {
-		return nil, errors.New("Secrets are never read")
+		return nil, errors.New("secrets are never read")
 	}
 	r.mu.Lock()
 	list, ok := r.kinds[kind]

@@ -47,10 +47,10 @@ type Cluster interface {
 	LabelledPods(ctx context.Context, selector string) ([]corev1.Pod, error)
 }
 
-// ErrNotServed: the API server does not know the kind, so there is no such object.
+// ErrNotServed says that the API server does not know the kind, so there is no such object.
 var ErrNotServed = errors.New("the API server does not serve this kind")
 
-// ErrNotRecorded: the dump says nothing of the kind, which may well exist.
+// ErrNotRecorded says that the dump tells nothing of the kind, which may well exist.
 var ErrNotRecorded = errors.New("not in the dump")
 
 // Probes are the ways of looking closer that the user consented to; what is nil is

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	psa "k8s.io/pod-security-admission/api"
 	"sigs.k8s.io/yaml"
 )
 
@@ -183,6 +184,26 @@ func TestKyvernoStatus(t *testing.T) {
 		if d.Answer != want || (want == Admits) != slices.Equal(causes, []Cause{CauseKyvernoNotReady}) {
 			t.Errorf("status %s: %s %q", status, d.Answer, causes)
 		}
+	}
+}
+
+// Kyverno has nothing of what 1.35 relaxes for pods with a user namespace, and its
+// checks do not override each other.
+func TestKyvernoIsNotTheServer(t *testing.T) {
+	relaxed := podOf(func(p *corev1.Pod) {
+		p.Spec.HostUsers = new(false)
+		rootUser(p)
+		p.Spec.Containers[0].SecurityContext.ProcMount = new(corev1.UnmaskedProcMount)
+		p.Spec.Containers[0].SecurityContext.Capabilities.Add = []corev1.Capability{"SYS_ADMIN"}
+	})
+	restricted := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	server := standardsOf(restricted, psa.Version{}).judge(relaxed).ids
+	if want := []string{"capabilities_restricted", "procMount_restricted"}; !slices.Equal(server, want) {
+		t.Errorf("the server refuses by %q, want %q", server, want)
+	}
+	got := kyvernoRefusals(kyvernoStandards(restricted), relaxed, nil)
+	if want := []string{"capabilities_baseline", "procMount", "capabilities_restricted", "runAsUser"}; !slices.Equal(got, want) {
+		t.Errorf("Kyverno refuses by %q, want %q", got, want)
 	}
 }
 

@@ -2,9 +2,10 @@ package admission
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 )
 
 // Ref names the policy.
@@ -14,13 +15,11 @@ func (p *KyvernoRules) Ref() Ref { return p.ref("") }
 // does so anywhere, "Audit" where none does, empty where it has none.
 func (p *KyvernoRules) Action() string {
 	rules := p.podSecurity()
-	for _, r := range rules {
-		if p.mayEnforce(r) {
-			return "Enforce"
-		}
-	}
-	if len(rules) == 0 {
+	switch {
+	case len(rules) == 0:
 		return ""
+	case slices.ContainsFunc(rules, p.mayEnforce):
+		return "Enforce"
 	}
 	return "Audit"
 }
@@ -48,7 +47,7 @@ func (p *KyvernoRules) SelectorLabels() map[string]string {
 // Action is what its bindings do with what it refuses: "Deny", or "Warn" and "Audit";
 // empty without a binding.
 func (v *VAP) Action() string {
-	var actions []admissionv1.ValidationAction
+	var actions []admissionregistrationv1.ValidationAction
 	for _, b := range v.bindings {
 		actions = append(actions, b.Spec.ValidationActions...)
 	}
@@ -58,19 +57,16 @@ func (v *VAP) Action() string {
 // Action is what it does with what it refuses.
 func (p *ValidatingPolicy) Action() string {
 	if p.denies() {
-		return string(admissionv1.Deny)
+		return string(admissionregistrationv1.Deny)
 	}
 	return joinActions(p.object.Spec.ValidationActions)
 }
 
-func joinActions(actions []admissionv1.ValidationAction) string {
+func joinActions(actions []admissionregistrationv1.ValidationAction) string {
 	var names []string
-	for _, want := range []admissionv1.ValidationAction{admissionv1.Deny, admissionv1.Warn, admissionv1.Audit} {
-		for _, a := range actions {
-			if a == want {
-				names = append(names, string(a))
-				break
-			}
+	for _, want := range []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny, admissionregistrationv1.Warn, admissionregistrationv1.Audit} {
+		if slices.Contains(actions, want) {
+			names = append(names, string(want))
 		}
 	}
 	return strings.Join(names, ", ")
