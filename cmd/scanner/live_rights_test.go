@@ -21,11 +21,12 @@ import (
 func liveRights() map[string]rbacv1.PolicyRule {
 	rights := map[string]rbacv1.PolicyRule{}
 	for group, resources := range map[string][]string{
-		"":                {"nodes", "namespaces", "pods", "replicationcontrollers", "persistentvolumes"},
-		"apps":            {"replicasets", "deployments", "statefulsets", "daemonsets"},
-		"batch":           {"jobs", "cronjobs"},
-		"node.k8s.io":     {"runtimeclasses"},
-		rolloutKind.Group: {"rollouts"},
+		"":                             {"nodes", "namespaces", "pods", "replicationcontrollers", "persistentvolumes"},
+		"apps":                         {"replicasets", "deployments", "statefulsets", "daemonsets"},
+		"batch":                        {"jobs", "cronjobs"},
+		"node.k8s.io":                  {"runtimeclasses"},
+		"admissionregistration.k8s.io": {"validatingadmissionpolicies", "validatingadmissionpolicybindings"},
+		rolloutKind.Group:              {"rollouts"},
 	} {
 		for _, resource := range resources {
 			verb := "list"
