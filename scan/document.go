@@ -30,7 +30,7 @@ type Context struct {
 	covers *coverages
 	layers *layering
 	door   *doorman
-	rules  ruleIndex
+	rules  *ruleIndex
 	tally  *policyTally
 }
 
@@ -46,7 +46,7 @@ func NewContext(ctx context.Context, cluster Cluster, engine *Engine, opts Clust
 	around := readSurroundings(ctx, cluster, &opts, server)
 	return &Context{
 		start: opts.Start, engine: engine, around: around, covers: newCoverages(around), layers: newLayering(around), door: newDoorman(around),
-		rules: newRuleIndex(), tally: newPolicyTally(),
+		rules: newRuleIndex(around), tally: newPolicyTally(),
 	}, nil
 }
 
@@ -85,7 +85,7 @@ func templatePod(w Workload, pod Pod) *corev1.Pod {
 type Document struct {
 	rows  *rows
 	decl  Declaration
-	rules ruleIndex
+	rules *ruleIndex
 }
 
 // Events are the findings of the document, worst first, and its verdict.
@@ -93,7 +93,7 @@ func (d *Document) Events() []Event { return d.rows.events(d.decl, d.rules) }
 
 // Count takes a document's verdict into what the policies do. It is not to be called
 // concurrently.
-func (c *Context) Count(d *Document) { c.tally.add(d.rows) }
+func (c *Context) Count(d *Document) { c.tally.add(d.rows, c.rules) }
 
 // Failures are what stands around the documents and could not be read. Kinds that
 // are not among the files are none.

@@ -13,7 +13,7 @@ import (
 // halves finds pairs of an admission policy and a KubeArmor policy that select by
 // the same labels and cover different pods: one takes any of them, the other wants
 // all. nimbus writes its sets so.
-func (s *surroundings) halves(cluster string, rules ruleIndex, covers *coverages) []Finding {
+func (s *surroundings) halves(cluster string, rules *ruleIndex, covers *coverages) []Finding {
 	var found []Finding
 	for _, k := range s.admission.Kyverno {
 		labels := k.SelectorLabels()

@@ -41,7 +41,7 @@ func (c *policyCount) because(reason string) {
 }
 
 // add counts one workload.
-func (t *policyTally) add(r *rows) {
+func (t *policyTally) add(r *rows, rules *ruleIndex) {
 	if r.layers == nil {
 		return
 	}
@@ -65,6 +65,7 @@ func (t *policyTally) add(r *rows) {
 			c.pods += r.pods
 		}
 		switch {
+		case ruling.Toothless != nil && rules.tells(ruling.By, ruling.Toothless.Cause):
 		case ruling.Toothless != nil:
 			c.weak++
 			c.because(ruling.Toothless.Reason)
@@ -85,6 +86,10 @@ func (c *policyCount) weigh(ref armor.Ref, toothless []armor.Toothless) {
 		switch {
 		case !t.Certain:
 			unsure = true
+		case t.Cause == armor.CauseCapabilityAudit, t.Cause == armor.CauseEmpty:
+			// The policy's own faults are told by its event.
+			weak = true
+			continue
 		case wholePod(t.Cause):
 			dead = true
 		default:
@@ -106,7 +111,7 @@ func (c *policyCount) weigh(ref armor.Ref, toothless []armor.Toothless) {
 func wholePod(c armor.Cause) bool {
 	switch c {
 	case armor.CauseHostPID, armor.CauseUntracked, armor.CausePodAudited, armor.CausePodDisabled,
-		armor.CauseNoAgent, armor.CauseNoEnforcer, armor.CauseEmpty:
+		armor.CauseNoAgent, armor.CauseNoEnforcer:
 		return true
 	default:
 		return false
@@ -155,7 +160,7 @@ func (s policyScope) covers(namespace string) bool {
 
 // policyEvents are the findings about policies and nodes themselves, and the policies
 // with what they do.
-func (s *surroundings) policyEvents(cluster string, rules ruleIndex, tally *policyTally, scope policyScope, covers *coverages) ([]Finding, []Policy) {
+func (s *surroundings) policyEvents(cluster string, rules *ruleIndex, tally *policyTally, scope policyScope, covers *coverages) ([]Finding, []Policy) {
 	policies := tally.events(s, scope)
 	findings := s.staticFindings(cluster, rules, scope.covers)
 	for _, p := range policies {
@@ -185,14 +190,12 @@ func (t *policyTally) events(s *surroundings, scope policyScope) []Policy {
 		c := t.of(p.Ref.String())
 		e := Policy{Layer: LayerRuntime, Kind: string(p.Kind), Namespace: p.Namespace, Name: p.Name, Action: actionsOf(p), Workloads: c.workloads, Pods: c.pods}
 		var faults []string
-		dead := false
 		for _, f := range p.Faults() {
 			faults = append(faults, f.Reason)
-			dead = dead || f.Cause == armor.CauseEmpty
 		}
 		e.Bites, e.Reasons = c.bites(faults)
 		switch {
-		case dead:
+		case p.Inert():
 			e.Bites = BitesNo
 		case c.workloads == 0 && whole(p.Namespace):
 			e.Bites, e.Reasons = BitesNo, append(faults, "it selects no pod")

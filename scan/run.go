@@ -45,7 +45,7 @@ type clusterRun struct {
 
 	collector *collector
 	around    *surroundings
-	rules     ruleIndex
+	rules     *ruleIndex
 	// partial holds, by namespace ("" for all), why not all pods could be read.
 	partial map[string]string
 	missing []Failure
@@ -56,7 +56,7 @@ type clusterRun struct {
 // wrong version), or the handler's. A cancelled context ends the stream early,
 // marked as interrupted.
 func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next Handler) error {
-	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures), rules: newRuleIndex()}
+	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures)}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
@@ -104,6 +104,7 @@ func (r *clusterRun) begin(ctx context.Context) error {
 		return err
 	}
 	r.around = readSurroundings(ctx, r.cluster, &r.ClusterOptions, server)
+	r.rules = newRuleIndex(r.around)
 	r.collector = newCollector(r.Start.Cluster, engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster), r.around)
 	return nil
 }
@@ -229,7 +230,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 		if err := row.emit(decl, incomplete, r.rules, r.next); err != nil {
 			return fmt.Errorf("%w: %w", errHandler, err)
 		}
-		tally.add(row)
+		tally.add(row, r.rules)
 	}
 	if err := r.sendPolicies(tally); err != nil {
 		return err

@@ -11,20 +11,47 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
-// ruleIndex finds the records of the rules about policies.
-type ruleIndex map[string]Rule
+// ruleIndex finds the records of the rules about policies, and knows what is told of
+// a policy once and not again for each workload.
+type ruleIndex struct {
+	records map[string]Rule
+	told    map[toldFault]bool
+}
 
-func newRuleIndex() ruleIndex {
-	index := ruleIndex{}
+// toldFault is a fault in a policy's own text.
+type toldFault struct {
+	policy string
+	cause  admission.Cause
+}
+
+func newRuleIndex(s *surroundings) *ruleIndex {
+	x := &ruleIndex{records: map[string]Rule{}, told: map[toldFault]bool{}}
 	for _, r := range policyRules() {
-		index[r.ID] = r
+		x.records[r.ID] = r
 	}
-	return index
+	for _, p := range s.admissionPolicies() {
+		for _, t := range p.faults {
+			x.told[toldFault{p.ref.String(), t.Cause}] = true
+		}
+	}
+	return x
+}
+
+// tells reports whether a cause that a ruling names is told elsewhere: of a namespace's
+// labels, of a policy's own text, or because a policy that refuses nothing at all
+// excludes nobody.
+func (x *ruleIndex) tells(by admission.Ref, cause admission.Cause) bool {
+	if by.Mechanism == admission.PodSecurity {
+		return true
+	}
+	by.Rule = ""
+	name := by.String()
+	return x.told[toldFault{name, cause}] || cause == admission.CauseExcluded && x.told[toldFault{name, admission.CauseKyvernoAudit}]
 }
 
 // finding is one of the rule, on the workload.
-func (x ruleIndex) finding(id string, w Workload, field string) Finding {
-	r := x[id]
+func (x *ruleIndex) finding(id string, w Workload, field string) Finding {
+	r := x.records[id]
 	return Finding{
 		Rule: id, Category: r.Category, Title: r.Title, Severity: r.Severity, Workload: w, Field: field, Now: jsonText(nil),
 	}
@@ -32,7 +59,7 @@ func (x ruleIndex) finding(id string, w Workload, field string) Finding {
 
 // toothless are the findings about policies that select these pods and do not bite:
 // one for each cause and container, whatever the number of policies.
-func (r *rows) toothless(rules ruleIndex) []Finding {
+func (r *rows) toothless(rules *ruleIndex) []Finding {
 	var found []Finding
 	at := func(id, container, field string, cause string) *Finding {
 		for i := range found {
@@ -60,7 +87,7 @@ func (r *rows) toothless(rules ruleIndex) []Finding {
 	}
 	for _, ruling := range r.layers.Admission.Rulings {
 		t := ruling.Toothless
-		if t == nil || staticCause(t.Cause) {
+		if t == nil || rules.tells(ruling.By, t.Cause) {
 			continue
 		}
 		f := at(policyRule(t.Cause), "", "spec", t.Reason)
@@ -79,17 +106,6 @@ func (r *rows) leadsOut(container string) bool {
 func (f *Finding) addPolicy(name string) {
 	if !slices.Contains(f.Policies, name) {
 		f.Policies = append(f.Policies, name)
-	}
-}
-
-// staticCause reports whether a cause is in the policy's or namespace's own text,
-// where it is told once.
-func staticCause(c admission.Cause) bool {
-	switch c {
-	case admission.CauseExcluded, admission.CauseFailOpen:
-		return false
-	default:
-		return true
 	}
 }
 
@@ -130,7 +146,7 @@ func causeKind(c armor.Cause) ContainerKind {
 
 // staticFindings are what is wrong with policies, namespaces and nodes whatever the
 // pods are.
-func (s *surroundings) staticFindings(cluster string, rules ruleIndex, inScope func(namespace string) bool) []Finding {
+func (s *surroundings) staticFindings(cluster string, rules *ruleIndex, inScope func(namespace string) bool) []Finding {
 	var found []Finding
 	add := func(id string, w Workload, field, reason, mend, policy string) *Finding {
 		w.Cluster = cluster
@@ -179,7 +195,7 @@ func (s *surroundings) staticFindings(cluster string, rules ruleIndex, inScope f
 }
 
 // finding says of a node that BPF-LSM is off, or may be, and how to switch it on.
-func (n *nodeState) finding(rules ruleIndex) (Finding, bool) {
+func (n *nodeState) finding(rules *ruleIndex) (Finding, bool) {
 	e := &n.enforcement
 	if e.TurnOn == nil {
 		return Finding{}, false
@@ -194,7 +210,7 @@ func (n *nodeState) finding(rules ruleIndex) (Finding, bool) {
 }
 
 // crowding is the finding that a node runs more containers than are enforced.
-func (n *nodeState) crowding(rules ruleIndex, cluster string) Finding {
+func (n *nodeState) crowding(rules *ruleIndex, cluster string) Finding {
 	f := rules.finding(policyRule(armor.CauseTooManyContainers), Workload{Cluster: cluster, Kind: "Node", Name: n.name}, "status")
 	f.Message = fmt.Sprintf("%d containers run on the node; policies of KubeArmor are enforced for %d of them, and nothing says for which", n.containers, maxNodeContainers)
 	f.Mend = fmt.Sprintf("set the kubelet's maxPods so that no more than %d containers run there", maxNodeContainers)

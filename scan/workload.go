@@ -138,7 +138,7 @@ func union(a, b []string) []string {
 
 // emit sends the findings, worst first, and then the verdict. incomplete says why
 // not all of the workload's pods are known, empty when they are.
-func (r *rows) emit(decl Declaration, incomplete string, rules ruleIndex, next Handler) error {
+func (r *rows) emit(decl Declaration, incomplete string, rules *ruleIndex, next Handler) error {
 	if r.layers != nil {
 		r.guard()
 		r.findings = append(r.findings, r.toothless(rules)...)
@@ -181,7 +181,7 @@ func DocumentEvents(w Workload, j *Judgement, decl Declaration) []Event {
 }
 
 // events are what emit sends.
-func (r *rows) events(decl Declaration, rules ruleIndex) []Event {
+func (r *rows) events(decl Declaration, rules *ruleIndex) []Event {
 	events := make([]Event, 0, len(r.findings)+1)
 	// Appending cannot fail.
 	_ = r.emit(decl, "", rules, HandlerFunc(func(e Event) error {

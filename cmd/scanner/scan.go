@@ -34,6 +34,7 @@ type scanFlags struct {
 	preflight     bool
 	explain       string
 	saveInventory string
+	probes        probeFlags
 }
 
 func (a *app) scanCommand() *cobra.Command {
@@ -112,6 +113,9 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 			}
 		}
 	}
+	if err := f.probes.validate(cmd.Flags(), f.clusterless(sources)); err != nil {
+		return err
+	}
 	if _, err := labels.Parse(f.selector); err != nil {
 		return fmt.Errorf("selector %q: %w", f.selector, err)
 	}
@@ -125,6 +129,14 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 		return errors.New("--preflight: prints a table or json to standard output only")
 	}
 	return nil
+}
+
+// clusterless is the flag by which the run reads no live cluster, empty when it does.
+func (f *scanFlags) clusterless(sources []string) string {
+	if len(f.files) > 0 || f.from != "" || f.demo {
+		return sources[0]
+	}
+	return ""
 }
 
 // validateText refuses what does not go with an explanation on standard output, and
@@ -185,8 +197,11 @@ func (f *scanFlags) namespaces() []string {
 // scan runs one audit: it opens the outputs, feeds them, and turns what they were
 // told into an exit code.
 func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err error) {
-	if f.preflight {
+	switch {
+	case f.preflight:
 		return a.preflight(ctx, f, cfg)
+	case f.probes.plansOnly():
+		return f.probes.writePlan(a.stdout)
 	}
 	known, err := a.knownFindings(cfg.Baseline)
 	if err != nil {
@@ -314,7 +329,11 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	return clusterError(name, a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name)), f.saveInventory, cfg, h))
+	opts := a.clusterOptions(f, cfg, a.start(scan.SourceCluster, name))
+	if opts.Probes, err = f.probes.probes(a, cluster); err != nil {
+		return err
+	}
+	return clusterError(name, a.scanSource(ctx, cluster, opts, f.saveInventory, cfg, h))
 }
 
 // clusterError adds to an error of the way to the cluster what needs no cluster.

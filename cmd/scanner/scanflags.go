@@ -40,7 +40,12 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 
 	how := newFlagSet()
 	config.AddFlags(how)
-	groups := []flagGroup{{"What is audited", what}, {"How it is judged and written", how}, {"Which cluster, as with kubectl", cluster}}
+	closer := newFlagSet()
+	f.probes.add(closer)
+	groups := []flagGroup{
+		{"What is audited", what}, {"How it is judged and written", how},
+		{"Looking closer, each with rights of its own", closer}, {"Which cluster, as with kubectl", cluster},
+	}
 	for _, g := range groups {
 		cmd.Flags().AddFlagSet(g.flags)
 	}

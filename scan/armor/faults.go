@@ -2,6 +2,12 @@ package armor
 
 import "slices"
 
+// Inert reports whether nothing in the policy ever has an effect: it has no rule, or
+// only audits capabilities.
+func (p *Policy) Inert() bool {
+	return p.others == 0 && p.process.rules == 0 && p.file.rules == 0 && !p.capabilities.has(Block) && !p.capabilities.has(Allow)
+}
+
 // JudgeLabels are the labels that Judge and Predict read, beside those by which
 // policies were selected.
 func JudgeLabels() []string { return []string{ciliumLabel} }
