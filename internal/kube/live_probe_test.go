@@ -363,8 +363,8 @@ func TestLiveProbeNodesWhereItMayNot(t *testing.T) {
 		user := f.server.User(t, "probe-nobody")
 		f.server.Allow(t, "probe-nobody", "", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}})
 		_, _, err := clusterOf(t, user).ProbeNodes(t.Context(), f.probe(t, nil), []string{f.node("a")})
-		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "create DaemonSet") {
-			t.Errorf("%v, want forbidden", err)
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "create DaemonSet") || strings.Contains(err.Error(), "left behind") {
+			t.Errorf("%v, want forbidden, and that nothing is left behind", err)
 		}
 	})
 	t.Run("no node is left to check", func(t *testing.T) {

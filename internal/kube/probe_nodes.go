@@ -49,24 +49,34 @@ func (c *Cluster) ProbeNodes(ctx context.Context, p *NodeProbe, nodes []string) 
 	if err := c.mayProbe(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	late := time.Duration(0)
+	made, late := true, time.Duration(0)
 	defer func() {
-		if failed := c.removeProbe(ctx, p.set.Namespace, p.set.Name, late); failed != nil {
-			err = errors.Join(err, failed)
+		if made {
+			err = errors.Join(err, c.removeProbe(ctx, p.set.Namespace, p.set.Name, late))
 		}
 	}()
 	created, err := c.client.AppsV1().DaemonSets(p.set.Namespace).Create(ctx, p.set.DeepCopy(), metav1.CreateOptions{})
 	if err != nil {
-		if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
-			late = lateCreation
-		}
+		made, late = !refused(err), lateCreation
 		return nil, nil, subject("create DaemonSet "+p.set.Name, p.set.Namespace, err)
 	}
 	leftBehind := c.removeLeftovers(ctx, p, created)
+	err = c.await(ctx, p, collected)
+	return collected.reports, collected.why, errors.Join(subject("check of nodes", p.set.Namespace, err), leftBehind)
+}
 
+// refused reports whether the API server has said that it made nothing. After any
+// other error it may have made it all the same.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
+		apierrors.IsBadRequest(err) || apierrors.IsNotFound(err)
+}
+
+// await looks at the pods until every node has reported or cannot, or the time is up.
+func (c *Cluster) await(ctx context.Context, p *NodeProbe, collected *collection) error {
 	limited, cancel := context.WithTimeout(ctx, p.opts.Timeout)
 	defer cancel()
-	err = wait.PollUntilContextCancel(limited, p.opts.Poll, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(limited, p.opts.Poll, true, func(ctx context.Context) (bool, error) {
 		pods, err := c.probePods(ctx, p)
 		if err != nil {
 			// The next look may go through, until the time is up.
@@ -81,14 +91,12 @@ func (c *Cluster) ProbeNodes(ctx context.Context, p *NodeProbe, nodes []string) 
 	})
 	switch {
 	case ctx.Err() != nil:
-		err = subject("check of nodes", p.set.Namespace, ctx.Err())
-	case errors.Is(err, context.DeadlineExceeded):
+		return ctx.Err()
+	case limited.Err() != nil:
 		collected.giveUp(p.opts.Timeout)
-		err = nil
-	case err != nil:
-		err = subject("check of nodes", p.set.Namespace, err)
+		return nil
 	}
-	return collected.reports, collected.why, errors.Join(err, leftBehind)
+	return err
 }
 
 // permanent is the error when there is no use in asking again.
