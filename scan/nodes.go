@@ -121,7 +121,7 @@ func (s *surroundings) checkMachines(ctx context.Context, nodes []kernel.Node) {
 	for i := range nodes {
 		n := &nodes[i]
 		n.Machine = reports[n.Node.Name]
-		if n.Machine == nil {
+		if n.Machine == nil && n.Node.Status.NodeInfo.OperatingSystem != string(corev1.Windows) {
 			n.MachineUnknown = cmp.Or(why[n.Node.Name], "the check did not run there")
 			s.mu.Lock()
 			s.failures = append(s.failures, Failure{

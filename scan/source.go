@@ -40,7 +40,7 @@ type Cluster interface {
 	// persistent volume of type hostPath or local.
 	HostVolumes(ctx context.Context) (map[Claim]string, error)
 	// Objects lists the objects of a kind as JSON, in all namespaces. The bytes belong
-	// to the caller until visit returns. ErrNotServed means that there are none,
+	// to the caller. ErrNotServed means that there are none,
 	// ErrNotRecorded that nobody looked.
 	Objects(ctx context.Context, kind schema.GroupKind, visit func(object []byte) error) error
 	// LabelledPods lists the pods of all namespaces that a label selector matches.

@@ -187,6 +187,8 @@ func (crowdCluster) Owner(_ context.Context, _ string, kind schema.GroupVersionK
 	return scan.Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, name)
 }
 
-func (crowdCluster) Objects(context.Context, schema.GroupKind, func([]byte) error) error { return scan.ErrNotServed }
+func (crowdCluster) Objects(context.Context, schema.GroupKind, func([]byte) error) error {
+	return scan.ErrNotServed
+}
 
 func (crowdCluster) LabelledPods(context.Context, string) ([]corev1.Pod, error) { return nil, nil }

@@ -17,7 +17,7 @@ func (a *app) preflight(ctx context.Context, f *scanFlags, cfg *config.Config) e
 	if err != nil {
 		return err
 	}
-	perms, err := cluster.Preflight(ctx, f.namespaces(), kube.Looks{})
+	perms, err := cluster.Preflight(ctx, f.namespaces(), f.probes.looks())
 	if err != nil {
 		return clusterError(name, err)
 	}
