@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -274,4 +276,35 @@ func peakHeap(tb testing.TB, n int) uint64 {
 		tb.Fatal(err)
 	}
 	return peak
+}
+
+// BenchmarkMentions looks through manifests that mention nothing of what is looked
+// for, as one file and as many: the price that plain manifests pay.
+func BenchmarkMentions(b *testing.B) {
+	const documents = 10_000
+	var all strings.Builder
+	dir := b.TempDir()
+	for i := range documents {
+		text := deploymentText(i)
+		all.WriteString("---\n" + text)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.yaml", i)), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	one := filepath.Join(b.TempDir(), "all.yaml")
+	if err := os.WriteFile(one, []byte(all.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for name, path := range map[string]string{"one file": one, "many files": dir} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(all.Len()))
+			for b.Loop() {
+				found, err := manifest.Mentions(b.Context(), manifest.Inputs{Paths: []string{path}}, []string{"Node", "Namespace", "Inventory"})
+				if err != nil || found {
+					b.Fatal(found, err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*documents), "µs/doc")
+		})
+	}
 }

@@ -24,7 +24,7 @@ func mentions(t *testing.T, text string, kinds ...string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r io.Reader = iotest.HalfReader(strings.NewReader(text))
+	r := iotest.HalfReader(strings.NewReader(text))
 	if len(text) < 1000 {
 		r = iotest.OneByteReader(strings.NewReader(text))
 	}

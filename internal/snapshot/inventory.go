@@ -259,7 +259,7 @@ func (networkError) Error() string   { return "network" }
 func (networkError) Timeout() bool   { return false }
 func (networkError) Temporary() bool { return false }
 
-// ErrVersion: the inventory was recorded by another version of this program, which
+// ErrVersion is the error of an inventory that was recorded by another version of this program, which
 // writes what this one does not know.
 var ErrVersion = errors.New("this program reads " + Group + "/" + Version)
 

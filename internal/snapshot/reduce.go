@@ -268,7 +268,7 @@ func reduceManaged(fields []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEnt
 				Labels map[string]struct{} `json:"f:labels"`
 			} `json:"f:metadata"`
 		}
-		if m.FieldsV1 == nil || m.Subresource != "" || json.Unmarshal(m.FieldsV1.Raw, &owned) != nil {
+		if m.FieldsV1 == nil || m.Subresource != "" || json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned) != nil {
 			continue
 		}
 		labels := owned.Metadata.Labels
@@ -280,7 +280,7 @@ func reduceManaged(fields []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEnt
 		if err != nil {
 			continue // Strings always have JSON.
 		}
-		m.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+		m.FieldsV1 = metav1.NewFieldsV1(string(raw))
 		out = append(out, m)
 	}
 	return out

@@ -13,8 +13,8 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
-// ErrTwoInventories: what two clusters are like cannot be told apart once they are
-// mixed.
+// ErrTwoInventories is the error of two inventories in one dump: what two clusters are
+// like cannot be told apart once they are mixed.
 var ErrTwoInventories = errors.New("two inventories in one scan: scan them one by one")
 
 // inventory is what the entries of an inventory say. Its zero value is that of a
