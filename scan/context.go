@@ -130,6 +130,31 @@ func unread(subject string, err error) string {
 	return fmt.Sprintf("%s could not be read (%s)", subject, failureReason(err))
 }
 
+// unreadKinds says it of several kinds, those with the same reason in one sentence.
+func unreadKinds(lists []objects) []string {
+	var why []string
+	kinds := map[string][]string{}
+	for _, o := range lists {
+		name := plural(o.kind)
+		reason := strings.TrimPrefix(unread(name, o.err), name)
+		if !slices.Contains(why, reason) {
+			why = append(why, reason)
+		}
+		if !slices.Contains(kinds[reason], name) {
+			kinds[reason] = append(kinds[reason], name)
+		}
+	}
+	for i, reason := range why {
+		names := kinds[reason]
+		last := len(names) - 1
+		why[i] = names[last] + reason
+		if last > 0 {
+			why[i] = strings.Join(names[:last], ", ") + " and " + why[i]
+		}
+	}
+	return why
+}
+
 // objects are those of one kind, and why there may be more.
 type objects struct {
 	kind  schema.GroupKind
@@ -154,6 +179,7 @@ func readObjects(ctx context.Context, cluster Cluster, kind schema.GroupKind) ob
 func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []objects, opts *ClusterOptions) {
 	manifests := opts.manifests
 	byKind := map[schema.GroupKind]objects{}
+	var missing []objects
 	for _, o := range raw {
 		byKind[o.kind] = o
 		if o.err == nil || manifests && o.kind.Group == kindKSP.Group && errors.Is(o.err, ErrNotRecorded) {
@@ -164,12 +190,13 @@ func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []
 			affects = "what KubeArmor blocks at run time"
 			s.armorUnknown = cmp.Or(s.armorUnknown, unread(plural(o.kind), o.err))
 		} else {
-			s.admission.Missing = append(s.admission.Missing, unread(plural(o.kind), o.err))
+			missing = append(missing, o)
 		}
 		if !manifests || !errors.Is(o.err, ErrNotRecorded) {
 			s.failed(o.kind.String(), o.err, affects)
 		}
 	}
+	s.admission.Missing = unreadKinds(missing)
 	s.readArmor(byKind[kindKSP], byKind[kindCSP])
 	s.readAdmission(ctx, cluster, byKind, opts.server)
 	s.keys = s.admission.Keys()
