@@ -174,7 +174,7 @@ func TestLiveInventoryReadsBackTheSame(t *testing.T) {
 	})
 
 	for name, args := range map[string][]string{
-		"all": nil, "a namespace": {"-n", s.name}, "a selector": {"-n", s.name, "-l", "pod-template-hash=5d8f"}, "nowhere": {"-n", s.name + ",nowhere"}, "pages": {"--page-size", "1"},
+		"all": nil, "a namespace": {"-n", s.name}, "a selector": {"-n", s.name, "-l", "pod-template-hash=5d8f"}, "nowhere": {"-n", s.name + ",nowhere"}, "pages": {"--page-size", "1"}, "the server asked": {"-n", s.name, "--ask-server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live, back, text := saved(t, func(save ...string) *liveAudit {
