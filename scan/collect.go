@@ -271,10 +271,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 	for _, r := range byName {
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b *rows) int {
-		return cmp.Or(cmp.Compare(a.workload.Namespace, b.workload.Namespace), cmp.Compare(a.workload.Kind, b.workload.Kind),
-			cmp.Compare(a.workload.Name, b.workload.Name), cmp.Compare(a.claims, b.claims))
-	})
+	slices.SortFunc(out, compareRows)
 	return out
 }
 
@@ -283,4 +280,10 @@ func (g *group) sorted() []placement {
 	return slices.SortedFunc(maps.Keys(g.placements), func(a, b placement) int {
 		return cmp.Or(cmp.Compare(a.node.name, b.node.name), cmp.Compare(a.cover.key, b.cover.key))
 	})
+}
+
+// compareRows puts rows into the order in which they are sent.
+func compareRows(a, b *rows) int {
+	return cmp.Or(cmp.Compare(a.workload.Namespace, b.workload.Namespace), cmp.Compare(a.workload.Kind, b.workload.Kind),
+		cmp.Compare(a.workload.Name, b.workload.Name), cmp.Compare(a.claims, b.claims))
 }

@@ -108,7 +108,7 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	wg.Wait()
 
 	s.readPolicies(ctx, cluster, raw, opts)
-	s.readNodes(ctx, nodes, agents, agentsErr)
+	s.readNodes(ctx, nodes, agents, agentsErr, opts.manifests)
 	return s
 }
 

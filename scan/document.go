@@ -141,7 +141,9 @@ func (r *clusterRun) addTemplates(ctx context.Context, all []*rows) ([]*rows, er
 		row.add(j, 0)
 		c.addLayers(ctx, row, j, w, t.Pod)
 		all = append(all, row)
+		r.documents++
 		return nil
 	})
+	slices.SortStableFunc(all, compareRows)
 	return all, err
 }

@@ -19,7 +19,7 @@ func failureReason(err error) FailureReason {
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return FailureForbidden
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err), errors.Is(err, ErrNotRecorded):
 		return FailureNotFound
 	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
 		return FailureTimeout

@@ -45,6 +45,8 @@ type clusterRun struct {
 
 	collector *collector
 	around    *surroundings
+	// documents counts the templates that were judged without a pod.
+	documents int
 	rules     *ruleIndex
 	// partial holds, by namespace ("" for all), why not all pods could be read.
 	partial map[string]string
@@ -235,7 +237,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 	if err := r.sendPolicies(tally); err != nil {
 		return err
 	}
-	return r.send(Event{End: &End{Pods: r.collector.pods, Incomplete: len(r.missing) > 0}})
+	return r.send(Event{End: &End{Pods: r.collector.pods, Documents: r.documents, Incomplete: len(r.missing) > 0}})
 }
 
 // sendPolicies sends what is wrong with policies and nodes themselves, and what each
