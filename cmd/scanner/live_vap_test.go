@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -38,7 +38,7 @@ type vapSpace struct {
 }
 
 // readVAPs reads the policies and bindings of the file, in its order.
-func readVAPs(t *testing.T) (policies []*admissionv1.ValidatingAdmissionPolicy, bindings []*admissionv1.ValidatingAdmissionPolicyBinding) {
+func readVAPs(t *testing.T) (policies []*admissionregistrationv1.ValidatingAdmissionPolicy, bindings []*admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "scan", "admission", "testdata", "expression", "policies.yaml"))
 	if err != nil {
@@ -47,11 +47,11 @@ func readVAPs(t *testing.T) (policies []*admissionv1.ValidatingAdmissionPolicy, 
 	for document := range bytes.SplitSeq(data, []byte("\n---\n")) {
 		switch {
 		case bytes.Contains(document, []byte("kind: ValidatingAdmissionPolicyBinding\n")):
-			binding := &admissionv1.ValidatingAdmissionPolicyBinding{}
+			binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
 			err = yaml.UnmarshalStrict(document, binding)
 			bindings = append(bindings, binding)
 		case bytes.Contains(document, []byte("kind: ValidatingAdmissionPolicy\n")):
-			policy := &admissionv1.ValidatingAdmissionPolicy{}
+			policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
 			err = yaml.UnmarshalStrict(document, policy)
 			policies = append(policies, policy)
 		}
@@ -67,9 +67,9 @@ func readVAPs(t *testing.T) (policies []*admissionv1.ValidatingAdmissionPolicy, 
 
 // confined gives a binding that matches only namespaces labelled with its policy's
 // name.
-func confined(binding *admissionv1.ValidatingAdmissionPolicyBinding) *admissionv1.ValidatingAdmissionPolicyBinding {
+func confined(binding *admissionregistrationv1.ValidatingAdmissionPolicyBinding) *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
 	if binding.Spec.MatchResources == nil {
-		binding.Spec.MatchResources = &admissionv1.MatchResources{}
+		binding.Spec.MatchResources = &admissionregistrationv1.MatchResources{}
 	}
 	binding.Spec.MatchResources.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"policy": binding.Spec.PolicyName}}
 	return binding
@@ -77,20 +77,20 @@ func confined(binding *admissionv1.ValidatingAdmissionPolicyBinding) *admissionv
 
 // vapMarker is a policy that is created last of all: where it is in force, the others
 // are.
-func vapMarker() (*admissionv1.ValidatingAdmissionPolicy, *admissionv1.ValidatingAdmissionPolicyBinding) {
-	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "zz-marker"}}
-	policy.Spec.ParamKind = &admissionv1.ParamKind{APIVersion: "v1", Kind: "ConfigMap"}
-	policy.Spec.Validations = []admissionv1.Validation{{Expression: "params.data.registry == ''", Message: "the marker is in force"}}
-	policy.Spec.MatchConstraints = &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
-		RuleWithOperations: admissionv1.RuleWithOperations{
-			Operations: []admissionv1.OperationType{admissionv1.Create},
-			Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+func vapMarker() (*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "zz-marker"}}
+	policy.Spec.ParamKind = &admissionregistrationv1.ParamKind{APIVersion: "v1", Kind: "ConfigMap"}
+	policy.Spec.Validations = []admissionregistrationv1.Validation{{Expression: "params.data.registry == ''", Message: "the marker is in force"}}
+	policy.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
+		RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+			Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
 		},
 	}}}
-	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "zz-marker"}}
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "zz-marker"}}
 	binding.Spec.PolicyName = policy.Name
-	binding.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Deny}
-	binding.Spec.ParamRef = &admissionv1.ParamRef{Name: "strict", Namespace: "parameters", ParameterNotFoundAction: new(admissionv1.DenyAction)}
+	binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}
+	binding.Spec.ParamRef = &admissionregistrationv1.ParamRef{Name: "strict", Namespace: "parameters", ParameterNotFoundAction: new(admissionregistrationv1.DenyAction)}
 	return policy, confined(binding)
 }
 
@@ -124,7 +124,7 @@ func newVAPSpace(t *testing.T) *vapSpace {
 
 // install creates the policies and waits until the server applies them, then reads
 // them as a scan would.
-func (s *vapSpace) install(policies []*admissionv1.ValidatingAdmissionPolicy, bindings []*admissionv1.ValidatingAdmissionPolicyBinding) {
+func (s *vapSpace) install(policies []*admissionregistrationv1.ValidatingAdmissionPolicy, bindings []*admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 	s.Helper()
 	api := s.client.AdmissionregistrationV1()
 	for _, policy := range policies {
