@@ -230,8 +230,8 @@ func TestPodsAreAsTheAPIServerReturnsThem(t *testing.T) {
 			claims[key(o)] = true
 		}
 	}
-	if len(nodes) != 3 {
-		t.Errorf("%d nodes, want 3", len(nodes))
+	if len(nodes) != 5 {
+		t.Errorf("%d nodes, want 5", len(nodes))
 	}
 	for _, pod := range pods(docs) {
 		name := key(pod)
@@ -359,8 +359,8 @@ func TestSizeAndKinds(t *testing.T) {
 	for _, pod := range pods(docs) {
 		workloads[top(all, pod)] = true
 	}
-	if n := len(workloads); n < 25 || n > 40 {
-		t.Errorf("%d workloads, want about 30", n)
+	if n := len(workloads); n < 35 || n > 45 {
+		t.Errorf("%d workloads, want about 40", n)
 	}
 	for _, kind := range []string{
 		"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob", "Job", "ReplicationController", "Rollout", "Pod",
