@@ -16,6 +16,7 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 )
 
 // layersRights are the rights that a scan of everything uses, by what they are for.
@@ -208,6 +209,7 @@ func TestLiveLayersRights(t *testing.T) {
 	server := layersServer(t)
 	t.Run("without one right", func(t *testing.T) { testWithoutOneRight(t, server) })
 	t.Run("one namespace and nobody", func(t *testing.T) { testOneNamespaceAndNobody(t, server) })
+	t.Run("looking closer", func(t *testing.T) { testLookingCloserWithoutRights(t, server) })
 	t.Run("passing faults", func(t *testing.T) { testPassingFaults(t, server) })
 	t.Run("lasting faults", func(t *testing.T) { testLastingFaults(t, server) })
 }
@@ -345,5 +347,46 @@ func testOneNamespaceAndNobody(t *testing.T, server *kubetest.Server) {
 			t.Errorf("exit %d, rows %q", a.code, rows)
 		}
 		wantEveryFormat(t, nobody, exitIncomplete, []string{"nodes: forbidden", "pods in tools: forbidden"})
+	})
+}
+
+// Who asks to look closer and may not is told so, and what is known without it stays.
+func testLookingCloserWithoutRights(t *testing.T, server *kubetest.Server) {
+	user := layersUser(t, server, "layers-closer")
+	for _, test := range []struct {
+		args []string
+		// failed begins the failures, all of them but those that follow from it.
+		failed, follows string
+		says            string
+	}{
+		{[]string{"--kubearmor-exec"}, "probe data of kubearmor/", "", `cannot create resource "pods/exec"`},
+		{[]string{"--inspect-images"}, "image of ", "", `cannot create resource "pods/exec"`},
+		{[]string{"--probe-nodes", "--probe-image", "registry.example/escape-scanner:1"}, "checks of the nodes", "check of node ", `cannot create resource "daemonsets"`},
+	} {
+		t.Run(test.args[0], func(t *testing.T) {
+			a := liveScan(t, user, test.args...)
+			a.wantLayers(t, layersChange{})
+			if a.code != exitIncomplete || !a.end.Incomplete || len(a.failures) == 0 {
+				t.Errorf("exit %d, failures %q", a.code, a.failed())
+			}
+			for _, f := range a.failures {
+				if test.follows != "" && strings.HasPrefix(f.Subject, test.follows) {
+					continue
+				}
+				if !strings.HasPrefix(f.Subject, test.failed) || f.Reason != scan.FailureForbidden || !strings.Contains(f.Message, test.says) || f.Affects == "" {
+					t.Errorf("failure: %+v", f)
+				}
+			}
+		})
+	}
+	t.Run("--ask-server", func(t *testing.T) {
+		a := liveScan(t, user, "--ask-server")
+		a.wantLayers(t, layersChange{})
+		for _, v := range a.verdicts {
+			asked := slices.IndexFunc(v.Layers.Admission.Rulings, func(r admission.Ruling) bool { return r.By.Mechanism == admission.AskedServer })
+			if asked < 0 || v.Layers.Admission.Rulings[asked].Answer != admission.Unknown {
+				t.Errorf("%s: what the server says to who may create no pods is taken for an answer: %+v", v.Workload, v.Layers.Admission.Rulings)
+			}
+		}
 	})
 }
