@@ -56,6 +56,8 @@ type group struct {
 	oldest time.Time
 	// placements count the pods by how policies see them and where they run.
 	placements map[placement]int
+	// ended are those of pods that have ended: they count where there are no others.
+	ended map[placement]int
 	// admitted is what admission says of the first of them, and inspected what was
 	// found in its containers.
 	admitted  *admitted
@@ -119,6 +121,13 @@ func (c *collector) join(ctx context.Context, pods []corev1.Pod, digests []Diges
 		}
 		n := c.around.node(pod.Spec.NodeName)
 		n.containers += running(pod)
+		if phase := pod.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+			if g.ended == nil {
+				g.ended = map[placement]int{}
+			}
+			g.ended[placement{covers[i], n}]++
+			continue
+		}
 		g.placements[placement{covers[i], n}]++
 	}
 	parallel(len(first), func(k int) {
@@ -275,9 +284,17 @@ func (c *collector) rows(ctx context.Context) []*rows {
 	return out
 }
 
+// places are the placements that count.
+func (g *group) places() map[placement]int {
+	if len(g.placements) == 0 {
+		return g.ended
+	}
+	return g.placements
+}
+
 // sorted are the placements in an order that does not hang on a map's.
 func (g *group) sorted() []placement {
-	return slices.SortedFunc(maps.Keys(g.placements), func(a, b placement) int {
+	return slices.SortedFunc(maps.Keys(g.places()), func(a, b placement) int {
 		return cmp.Or(cmp.Compare(a.node.name, b.node.name), cmp.Compare(a.cover.key, b.cover.key))
 	})
 }

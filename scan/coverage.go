@@ -67,7 +67,8 @@ func (c *coverages) stance(pod *corev1.Pod) *stance {
 	}
 	parts := []string{fmt.Sprint(s.namespace, s.labels, s.annotations)}
 	for _, p := range s.policies {
-		parts = append(parts, p.Ref.String())
+		// Two of one name, as in a folder of overlays, are two.
+		parts = append(parts, fmt.Sprintf("%p", p))
 	}
 	key := strings.Join(parts, "\x00")
 	if known := c.stances[key]; known != nil {

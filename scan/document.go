@@ -26,6 +26,7 @@ type Templates interface {
 type Context struct {
 	start  Start
 	engine *Engine
+	facts  *factSource
 	around *surroundings
 	covers *coverages
 	layers *layering
@@ -45,7 +46,7 @@ func NewContext(ctx context.Context, cluster Cluster, engine *Engine, opts Clust
 	opts.manifests = true
 	around := readSurroundings(ctx, cluster, &opts, server)
 	return &Context{
-		start: opts.Start, engine: engine, around: around, covers: newCoverages(around), layers: newLayering(around), door: newDoorman(around),
+		start: opts.Start, engine: engine, facts: newFactSource(ctx, cluster), around: around, covers: newCoverages(around), layers: newLayering(around), door: newDoorman(around),
 		rules: newRuleIndex(around), tally: newPolicyTally(),
 	}, nil
 }
@@ -53,7 +54,11 @@ func NewContext(ctx context.Context, cluster Cluster, engine *Engine, opts Clust
 // Judge judges the pod of a document by its spec and by what stands around it. It may
 // be called from several goroutines.
 func (c *Context) Judge(ctx context.Context, w Workload, pod Pod, decl Declaration) *Document {
-	j := c.engine.Judge(pod, Facts{})
+	// Claims that nothing in the files tells of are none, as for all manifests.
+	pod = c.facts.pod(templatePod(w, pod))
+	facts := c.facts.facts(pod)
+	facts.ClaimsUnknown = false
+	j := c.engine.Judge(pod, facts)
 	r := newRows(w, "")
 	r.add(j, 0)
 	c.addLayers(ctx, r, j, w, pod)
@@ -135,11 +140,12 @@ func (r *clusterRun) addTemplates(ctx context.Context, all []*rows) ([]*rows, er
 			return nil
 		}
 		seen[w.String()] = true
-		j := c.engine.Judge(t.Pod, r.collector.facts.facts(t.Pod))
+		pod := r.collector.facts.pod(templatePod(w, t.Pod))
+		j := c.engine.Judge(pod, r.collector.facts.facts(pod))
 		row := newRows(w, "")
 		row.decl = t.Declaration
 		row.add(j, 0)
-		c.addLayers(ctx, row, j, w, t.Pod)
+		c.addLayers(ctx, row, j, w, pod)
 		all = append(all, row)
 		r.documents++
 		return nil

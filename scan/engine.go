@@ -51,6 +51,11 @@ type Judgement struct {
 	hostPID    bool
 	containers []armor.Container
 	holds      map[string][]string
+	// more says why further paths may be open that are not seen, empty when none may.
+	more string
+	// boxed is the sandbox that the pod runs in, maybeBoxed why that is not known; empty
+	// where it runs in none.
+	boxed, maybeBoxed string
 }
 
 // NewEngine prepares the controls of a level (baseline or restricted) at a version

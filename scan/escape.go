@@ -81,7 +81,16 @@ func (e *Engine) judgePaths(d *draft, facts Facts, j *Judgement) {
 		}
 	}
 	j.Unsure = facts.missing(d, len(j.Paths) > 0, inSandbox)
+	if facts.ClaimsUnknown && hasClaims(&d.spec) {
+		j.more = unreadClaims
+	}
+	j.boxed = box.by
+	if class := d.spec.RuntimeClassName; class != nil && *class != "" && !facts.RuntimeHandlersKnown {
+		j.maybeBoxed = "whether the runtime class " + *class + " is a sandbox, into which KubeArmor does not see, is not known"
+	}
 }
+
+const unreadClaims = "whether its persistent volume claims lead to a path of the host could not be read"
 
 // missing says what could not be read that would decide about the pod. exposed
 // tells whether paths are open as far as is known, inSandbox whether a sandbox
@@ -92,7 +101,7 @@ func (facts Facts) missing(d *draft, exposed, inSandbox bool) string {
 	case exposed && inSandbox && !facts.RuntimeHandlersKnown && class != nil && *class != "":
 		return "whether the runtime class " + *class + " is a sandbox, which would close what is open, is not known"
 	case !exposed && facts.ClaimsUnknown && hasClaims(&d.spec):
-		return "whether its persistent volume claims lead to a path of the host could not be read"
+		return unreadClaims
 	}
 	return ""
 }

@@ -1,6 +1,8 @@
 package scan
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -77,16 +79,18 @@ func capabilityLayer(id string) (pathLayer, bool) {
 	for _, c := range []struct {
 		id    string
 		gates []string
+		// also are capabilities that the kernel takes for one of the gates.
+		also []string
 	}{
-		{"escape-cap-sys-admin", []string{"SYS_ADMIN"}},
-		{"escape-cap-sys-module", []string{"SYS_MODULE"}},
-		{"escape-cap-dac-read-search", []string{"DAC_READ_SEARCH"}},
-		{"escape-cap-sys-rawio", []string{"SYS_RAWIO"}},
-		{"escape-cap-sys-boot", []string{"SYS_BOOT"}},
-		{"escape-cap-bpf", []string{"BPF", "PERFMON"}},
+		{"escape-cap-sys-admin", []string{"SYS_ADMIN"}, nil},
+		{"escape-cap-sys-module", []string{"SYS_MODULE"}, nil},
+		{"escape-cap-dac-read-search", []string{"DAC_READ_SEARCH"}, nil},
+		{"escape-cap-sys-rawio", []string{"SYS_RAWIO"}, nil},
+		{"escape-cap-sys-boot", []string{"SYS_BOOT"}, nil},
+		{"escape-cap-bpf", []string{"BPF", "PERFMON"}, []string{"SYS_ADMIN"}},
 	} {
 		if c.id == id {
-			return pathLayer{gates: c.gates, controls: refused, reopen: openCapability(c.gates...)}, true
+			return pathLayer{gates: slices.Concat(c.gates, c.also), controls: refused, reopen: openCapability(c.gates...)}, true
 		}
 	}
 	if id == "escape-cap-mknod-device" {

@@ -110,7 +110,7 @@ func (l *layering) judge(pod armor.Pod, c armor.Container, st *stance, n *nodeSt
 func (l *layering) prepare(groups map[groupKey]*group, judged map[Digest]*Judgement) {
 	wanted := map[layerKey]*nodeState{}
 	for key, g := range groups {
-		for at := range g.placements {
+		for at := range g.places() {
 			k := layerKeyOf(judged[key.digest], at.cover.stance, at.node, g)
 			// The first by name stands for its class, whatever the order of the map.
 			if n := wanted[k]; n == nil || at.node.name < n.name {
@@ -164,15 +164,24 @@ func (l *layering) layers(j *Judgement, st *stance, n *nodeState, real map[strin
 		made.Runtime.addToothless(judged.Toothless, c.Name)
 	}
 	made.Runtime.Set, made.Runtime.Reason = s.wholeSet(&made.Runtime)
+	switch {
+	case j.boxed != "":
+		made.Runtime.Set, made.Runtime.Reason = kernel.No, boxedIn(j.boxed)
+	case j.maybeBoxed != "" && made.Runtime.Set == kernel.Yes:
+		made.Runtime.Set, made.Runtime.Reason = kernel.Unknown, j.maybeBoxed
+	}
 	// What policies forbid is asked apart from what the node enforces, so that each
 	// layer answers for itself.
 	able := pod
 	able.Node = kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Agent: kernel.Yes, Grade: kernel.Proven, Enforcer: "bpf"}
+	seen := map[pathKey]bool{}
 	for i := range j.Findings {
 		f := &j.Findings[i]
-		if !f.Open || slices.ContainsFunc(made.Paths, func(p PathLayers) bool { return p.Path == f.Rule && p.Container == f.Container }) {
+		key := pathKey{f.Rule, f.Container}
+		if !f.Open || seen[key] {
 			continue
 		}
+		seen[key] = true
 		made.Paths = append(made.Paths, s.pathLayers(f, j, st, able, n))
 	}
 	return made
@@ -200,6 +209,8 @@ func (s *surroundings) pathLayers(f *Finding, j *Judgement, st *stance, able arm
 	p := PathLayers{Path: f.Rule, Container: f.Container, Kernel: kernelCell(n)}
 	p.Runtime = s.runtimeCell(pathLayerOf(f.Rule), f.Container, j, st, able)
 	switch {
+	case j.Unsure != "":
+		p.State, p.Reason = PathUnknown, j.Unsure
 	case p.Runtime.Answer == StopsNo:
 		p.State, p.Reason = PathOpen, p.Runtime.Reason
 	case p.Kernel.Answer == StopsNo:
@@ -235,8 +246,11 @@ func kernelCell(n *nodeState) Cell {
 // runtimeCell is whether KubeArmor's policies, where they are enforced, shut a path
 // that leads out of a container.
 func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, st *stance, able armor.Pod) Cell {
-	if len(l.gates) == 0 {
+	switch {
+	case len(l.gates) == 0:
 		return Cell{Answer: StopsNo, Reason: l.ungated}
+	case j.boxed != "":
+		return Cell{Answer: StopsNo, Reason: boxedIn(j.boxed)}
 	}
 	worst := Cell{Answer: StopsYes}
 	for _, gate := range l.gates {
@@ -250,10 +264,28 @@ func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, 
 			worst.By = union(worst.By, c.By)
 		}
 	}
+	if worst.Answer == StopsYes && j.maybeBoxed != "" {
+		return Cell{Answer: StopsUnknown, Reason: j.maybeBoxed}
+	}
 	if worst.Reason == "" {
 		return Cell{Answer: StopsUnknown, Reason: "which capability the path asks for is not known"}
 	}
 	return worst
+}
+
+func boxedIn(by string) string {
+	return "KubeArmor on the node does not see into the sandbox of " + by
+}
+
+// on says of which node the layers speak, where others of its class gave the answer.
+func (l *Layers) on(n *nodeState) {
+	if n.name == "" {
+		return
+	}
+	l.Kernel.Worst = n.name
+	for i := range l.Paths {
+		l.Paths[i].Kernel.By = []string{n.name}
+	}
 }
 
 // rankStops orders the answers of a cell, the worst first.
@@ -343,27 +375,33 @@ func (l *Layers) merge(other *Layers) {
 
 func mergePaths(paths, others []PathLayers) []PathLayers {
 	paths = slices.Clone(paths)
+	at := make(map[pathKey]int, len(paths))
+	for i, p := range paths {
+		at[pathKey{p.Path, p.Container}] = i
+	}
 	for _, p := range others {
-		at := slices.IndexFunc(paths, func(q PathLayers) bool { return q.Path == p.Path && q.Container == p.Container })
-		switch {
-		case at < 0:
+		i, known := at[pathKey{p.Path, p.Container}]
+		if !known {
 			paths = append(paths, p)
-		case rankState(p.State) < rankState(paths[at].State):
-			p.Admission = worseCell(p.Admission, paths[at].Admission)
-			paths[at] = p
-		default:
-			q := &paths[at]
-			q.Admission = worseCell(q.Admission, p.Admission)
-			if p.State == q.State && p.Kernel.Grade.Rank() < q.Kernel.Grade.Rank() {
-				q.Kernel = p.Kernel
-			}
+			continue
 		}
+		q := &paths[i]
+		if rankState(p.State) < rankState(q.State) {
+			q.State, q.Reason = p.State, p.Reason
+		}
+		q.Admission, q.Runtime, q.Kernel = worseCell(q.Admission, p.Admission), worseCell(q.Runtime, p.Runtime), worseCell(q.Kernel, p.Kernel)
 	}
 	return paths
 }
 
+// worseCell is the one that stops less, or stops it on weaker grounds.
 func worseCell(a, b Cell) Cell {
-	if a.Answer == "" || b.Answer != "" && rankStops(b.Answer) < rankStops(a.Answer) {
+	switch {
+	case a.Answer == "":
+		return b
+	case b.Answer == "":
+		return a
+	case rankStops(b.Answer) < rankStops(a.Answer), b.Answer == a.Answer && b.Grade.Rank() < a.Grade.Rank():
 		return b
 	}
 	return a

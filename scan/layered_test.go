@@ -32,7 +32,7 @@ func (m *memory) equip(node string, labels map[string]string, ready bool) {
 	}
 	m.pods = append(m.pods, corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kubearmor", Name: "kubearmor-" + node, Labels: map[string]string{"kubearmor-app": "kubearmor"}},
-		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "kubearmor", Image: "kubearmor/kubearmor:stable"}}},
+		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "kubearmor", Image: "kubearmor/kubearmor:stable", SecurityContext: &corev1.SecurityContext{Privileged: new(true)}}}},
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}},
 	})
 }

@@ -81,11 +81,12 @@ type nodeClass struct {
 	capabilities, processes, agent kernel.Answer
 	grade                          kernel.Grade
 	enforcer, file, capability     string
+	reason                         string
 }
 
 func classOf(n *nodeState) nodeClass {
 	e := &n.enforcement
-	return nodeClass{e.Capabilities, e.Processes, e.Agent, e.Grade, e.Enforcer, n.filePosture, n.capabilityPosture}
+	return nodeClass{e.Capabilities, e.Processes, e.Agent, e.Grade, e.Enforcer, n.filePosture, n.capabilityPosture, e.Reason}
 }
 
 // probe reads what KubeArmor's agents say of their nodes.
@@ -97,6 +98,11 @@ func (s *surroundings) probe(ctx context.Context, nodes []kernel.Node) {
 		n := &nodes[i]
 		for _, agent := range n.Agents {
 			if !agent.Ready {
+				continue
+			}
+			if agent.Doubt != "" {
+				// What a pod says that may be anybody's proves nothing.
+				n.ProbeUnknown = "pod " + agent.Namespace + "/" + agent.Name + " was not asked: " + agent.Doubt
 				continue
 			}
 			data, err := s.probes.ProbeData(ctx, agent)
@@ -124,7 +130,7 @@ func (s *surroundings) checkMachines(ctx context.Context, nodes []kernel.Node) {
 	for i := range nodes {
 		n := &nodes[i]
 		n.Machine = reports[n.Node.Name]
-		if n.Machine == nil && n.Node.Status.NodeInfo.OperatingSystem != string(corev1.Windows) {
+		if n.Machine == nil && !onWindowsNode(n.Node) {
 			n.MachineUnknown = cmp.Or(why[n.Node.Name], "the check did not run there")
 			s.mu.Lock()
 			s.failures = append(s.failures, Failure{
@@ -163,9 +169,13 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 		}
 	}
 	var all kernel.Enforcement
-	for i, name := range slices.Sorted(maps.Keys(s.nodes)) {
+	n := 0
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		if onWindowsNode(s.nodes[name].node) {
+			continue
+		}
 		e := s.nodes[name].enforcement
-		if i == 0 {
+		if n++; n == 1 {
 			all = kernel.Enforcement{Capabilities: e.Capabilities, Processes: e.Processes, Agent: e.Agent, Grade: e.Grade, Enforcer: e.Enforcer}
 			continue
 		}
@@ -177,15 +187,21 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 			all.Enforcer = ""
 		}
 	}
-	all.Reason = fmt.Sprintf("the pods have no node yet; of the %d nodes not all enforce alike", len(s.nodes))
+	all.Reason = fmt.Sprintf("the pods have no node yet; of the %d nodes not all enforce alike", n)
 	switch all.Capabilities {
+	case "":
+		return kernel.Enforcement{Capabilities: kernel.Unknown, Processes: kernel.Unknown, Agent: kernel.Unknown, Reason: "no node of Linux is known on which the pods would run"}
 	case kernel.Yes:
-		all.Reason = fmt.Sprintf("the pods have no node yet; all %d nodes enforce", len(s.nodes))
+		all.Reason = fmt.Sprintf("the pods have no node yet; all %d nodes enforce", n)
 	case kernel.No:
-		all.Reason = fmt.Sprintf("the pods have no node yet; none of the %d nodes enforces", len(s.nodes))
+		all.Reason = fmt.Sprintf("the pods have no node yet; none of the %d nodes enforces", n)
 	case kernel.Unknown:
 	}
 	return all
+}
+
+func onWindowsNode(n *corev1.Node) bool {
+	return n.Status.NodeInfo.OperatingSystem == string(corev1.Windows) || n.Labels[corev1.LabelOSStable] == string(corev1.Windows)
 }
 
 // same is what two nodes have in common.

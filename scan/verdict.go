@@ -17,12 +17,12 @@ func (r *rows) verdict(incomplete string) *WorkloadVerdict {
 		Workload: r.workload, Severity: r.severity, Paths: r.paths,
 		PSSAllowed: r.allowed, Controls: r.controls, Pods: r.pods, Claims: r.claims, Layers: r.layers,
 	}
-	unknown := cmp.Or(r.unsure, incomplete)
+	unknown := cmp.Or(r.unsure, r.more, incomplete)
 	if r.layers == nil {
 		r.bySpec(v, unknown)
 		return v
 	}
-	slices.SortStableFunc(r.layers.Paths, r.compareLayered)
+	r.sortPaths()
 	r.layers.Kernel.Nodes = len(r.nodes)
 	r.byLayers(v, unknown)
 	return v
@@ -56,9 +56,9 @@ func (r *rows) byLayers(v *WorkloadVerdict, unknown string) {
 		}
 	}
 	switch {
-	case r.exposed && open == 1:
+	case open == 1:
 		v.Verdict, v.Reason = VerdictExposed, fmt.Sprintf("%s is open: %s", paths[0].Path, paths[0].Reason)
-	case r.exposed && open > 1:
+	case open > 1:
 		v.Verdict, v.Reason = VerdictExposed, fmt.Sprintf("%d ways out are open, the worst %s: %s", open, paths[0].Path, paths[0].Reason)
 	case unknown != "":
 		v.Verdict, v.Reason = VerdictUnknown, unknown
@@ -79,43 +79,41 @@ func pathCount(n int, first string) string {
 	return fmt.Sprintf("each of %d paths", n)
 }
 
+// pathKey names a row of the matrix.
+type pathKey struct{ path, container string }
+
 // openSeverity is the worst of the paths that are open, or else of those of which
 // that is not known, or else of those that are stopped.
 func (r *rows) openSeverity() Severity {
+	at := map[pathKey]bool{}
+	for _, p := range r.layers.Paths {
+		if p.State == r.layers.Paths[0].State {
+			at[pathKey{p.Path, p.Container}] = true
+		}
+	}
 	var worst Severity
-	at := r.layers.Paths[0].State
 	for i := range r.findings {
 		f := &r.findings[i]
-		if f.Open && f.Category == CategoryEscape && r.state(f) == at && f.Severity.Rank() > worst.Rank() {
+		if f.Open && at[pathKey{f.Rule, f.Container}] && f.Severity.Rank() > worst.Rank() {
 			worst = f.Severity
 		}
 	}
 	return worst
 }
 
-// state is what the layers leave of a finding's path.
-func (r *rows) state(f *Finding) PathState {
-	for _, p := range r.layers.Paths {
-		if p.Path == f.Rule && p.Container == f.Container {
-			return p.State
-		}
+// sortPaths puts the worst first: by state, then by severity.
+func (r *rows) sortPaths() {
+	severity := map[pathKey]int{}
+	for i := range r.findings {
+		f := &r.findings[i]
+		key := pathKey{f.Rule, f.Container}
+		severity[key] = max(severity[key], f.Severity.Rank())
 	}
-	return PathUnknown
-}
-
-// compareLayered sorts the worst first: by state, then by severity.
-func (r *rows) compareLayered(a, b PathLayers) int {
-	severity := func(p PathLayers) int {
-		worst := 0
-		for i := range r.findings {
-			if f := &r.findings[i]; f.Rule == p.Path && f.Container == p.Container {
-				worst = max(worst, f.Severity.Rank())
-			}
-		}
-		return worst
-	}
-	return cmp.Or(cmp.Compare(rankState(a.State), rankState(b.State)), cmp.Compare(severity(b), severity(a)),
-		cmp.Compare(a.Path, b.Path), cmp.Compare(a.Container, b.Container))
+	slices.SortStableFunc(r.layers.Paths, func(a, b PathLayers) int {
+		return cmp.Or(cmp.Compare(rankState(a.State), rankState(b.State)),
+			cmp.Compare(severity[pathKey{b.Path, b.Container}], severity[pathKey{a.Path, a.Container}]),
+			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Container, b.Container))
+	})
 }
 
 // closedOrSealed says of a workload without an open path what keeps it so.
@@ -125,7 +123,7 @@ func (r *rows) closedOrSealed() (Verdict, string) {
 	enforced := l.Kernel.Capabilities == kernel.Yes && l.Kernel.Processes == kernel.Yes && l.Kernel.Grade.Rank() >= kernel.Claimed.Rank()
 	switch {
 	case l.Reopen == admission.Refuses && l.Runtime.Set == kernel.Yes && enforced:
-		return VerdictSealed, fmt.Sprintf("%s, admission refuses to open one, and the whole escapeToHost set is in force (%s)", closed, l.Kernel.Grade)
+		return VerdictSealed, fmt.Sprintf("%s, admission refuses to open one%s, and the whole escapeToHost set is in force (%s)", closed, inBrackets(l.ReopenReason), l.Kernel.Grade)
 	case l.Reopen == admission.Admits:
 		return VerdictClosed, fmt.Sprintf("%s; admission would let %s in (%s)", closed, pathNames(l.Reopens), l.ReopenReason)
 	case l.Reopen == admission.Unknown:
@@ -143,20 +141,30 @@ func pathNames(ids []string) string {
 	return fmt.Sprintf("%d ways out", len(ids))
 }
 
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
 // guard lowers the findings of the paths that the layers stop.
 func (r *rows) guard() {
+	stopped := map[pathKey]*PathLayers{}
+	for i := range r.layers.Paths {
+		if p := &r.layers.Paths[i]; p.State == PathStopped {
+			stopped[pathKey{p.Path, p.Container}] = p
+		}
+	}
 	for i := range r.findings {
 		f := &r.findings[i]
-		if !f.Open || f.Category != CategoryEscape {
+		p := stopped[pathKey{f.Rule, f.Container}]
+		if p == nil || !f.Open {
 			continue
 		}
-		for _, p := range r.layers.Paths {
-			if p.Path == f.Rule && p.Container == f.Container && p.State == PathStopped {
-				f.Guarded = true
-				f.Lowered = slices.Clip(f.Lowered)
-				f.lower(guardName(p), &effect{to: guardedSeverity(p.Kernel.Grade), reason: p.Reason})
-			}
-		}
+		f.Guarded = true
+		f.Lowered = slices.Clip(f.Lowered)
+		f.lower(guardName(*p), &effect{to: guardedSeverity(p.Kernel.Grade), reason: p.Reason})
 	}
 }
 

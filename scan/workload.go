@@ -37,6 +37,8 @@ type rows struct {
 	// decide otherwise and is not known.
 	exposed bool
 	unsure  string
+	// more is why further paths may be open than are seen, empty when none may.
+	more string
 	// layers is what the layers say, the worst of all that was added; nil where they
 	// were not asked. nodes are those where the pods run.
 	layers  *Layers
@@ -66,6 +68,7 @@ func (r *rows) add(j *Judgement, pods int) {
 	r.paths = union(r.paths, j.Paths)
 	r.exposed = r.exposed || (len(j.Paths) > 0 && j.Unsure == "")
 	r.unsure = cmp.Or(r.unsure, j.Unsure)
+	r.more = cmp.Or(r.more, j.more)
 	if j.Severity.Rank() > r.severity.Rank() {
 		r.severity = j.Severity
 	}
@@ -112,6 +115,7 @@ func (r *rows) addLayers(l *Layers, a *admitted, n *nodeState) {
 	}
 	r.layered[source] = true
 	with := l.withAdmission(a)
+	with.on(n)
 	if r.layers == nil {
 		r.layers = with
 	} else {
@@ -140,7 +144,10 @@ func union(a, b []string) []string {
 // not all of the workload's pods are known, empty when they are.
 func (r *rows) emit(decl Declaration, incomplete string, rules *ruleIndex, next Handler) error {
 	if r.layers != nil {
-		r.guard()
+		// Where not all is known, nothing is taken from what is found.
+		if incomplete == "" && r.unsure == "" && r.more == "" {
+			r.guard()
+		}
 		r.findings = append(r.findings, r.toothless(rules)...)
 	}
 	slices.SortStableFunc(r.findings, compareFindings)

@@ -27,7 +27,8 @@ const maxMessage = 200
 // AgentOf reads a pod that AgentSelector selects.
 //
 // Whoever may create a pod may label it as an agent. A pod that holds nothing to load
-// programs or profiles with is taken for one all the same, and the doubt is told.
+// programs or profiles with is doubtful: it counts in KubeArmor's own namespace only,
+// and the doubt is told.
 func AgentOf(pod *corev1.Pod) Agent {
 	a := Agent{
 		Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName,
@@ -180,7 +181,12 @@ func agentsOf(n Node, now time.Time) agentState {
 			e.Meaning = "the KubeArmor agent does not enforce: " + cmp.Or(a.NotReady, "it is not ready")
 		}
 		state.pieces = append(state.pieces, seen(e, now, now))
-		if i == 0 && a.Ready {
+		switch {
+		case i > 0 || !a.Ready:
+		case a.foreign():
+			state.ready = Unknown
+			state.reason = "pod " + a.pod() + " is labelled as KubeArmor's agent, but " + a.Doubt + ", and its namespace is not one that KubeArmor is installed in"
+		default:
 			state.ready, state.first = Yes, &a
 		}
 	}
@@ -189,6 +195,12 @@ func agentsOf(n Node, now time.Time) agentState {
 			agents[0].pod(), cmp.Or(agents[0].NotReady, "it is not ready"))
 	}
 	return state
+}
+
+// foreign reports whether a doubtful agent stands where anybody may have put it. In
+// the namespaces that KubeArmor is installed in, only its administrators create pods.
+func (a Agent) foreign() bool {
+	return a.Doubt != "" && a.Namespace != agentName && a.Namespace != "kube-system"
 }
 
 func (a Agent) pod() string { return a.Namespace + "/" + a.Name }

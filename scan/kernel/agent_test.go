@@ -116,6 +116,14 @@ func TestAgentOfATenant(t *testing.T) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}
+	foreign := AgentOf(agentPod(func(p *corev1.Pod) {
+		p.Namespace = "shop"
+		p.Spec.Containers[1].SecurityContext = nil
+	}))
+	e := Assess(Node{Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{labelEnforcer: enforcerBPF}}}, Agents: []Agent{foreign}}, now)
+	if e.Capabilities != Unknown || e.Agent != Unknown || !strings.Contains(e.Reason, "shop/") {
+		t.Errorf("in a namespace of others: %+v", e)
+	}
 	if a := AgentOf(agentPod()); a.Doubt != "" {
 		t.Errorf("KubeArmor's own pod: %s", a.Doubt)
 	}
