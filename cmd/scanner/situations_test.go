@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -92,12 +93,11 @@ type findingExpectation struct {
 	Policies []string `json:"policies"`
 }
 
-// loadSituations reads all folders, in order.
-func loadSituations(tb testing.TB) []situation {
-	tb.Helper()
+// situations are all folders, in order, read once. What they hold is not to be changed.
+var situations = sync.OnceValues(func() ([]situation, error) {
 	entries, err := os.ReadDir(situationsDir)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	var all []situation
 	for _, e := range entries {
@@ -106,9 +106,18 @@ func loadSituations(tb testing.TB) []situation {
 		}
 		s, err := loadSituation(e.Name())
 		if err != nil {
-			tb.Fatalf("%s: %v", e.Name(), err)
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
 		}
 		all = append(all, s)
+	}
+	return all, nil
+})
+
+func loadSituations(tb testing.TB) []situation {
+	tb.Helper()
+	all, err := situations()
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return all
 }
@@ -163,10 +172,14 @@ func readObjects(file string) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// readAround reads what is around every situation.
+// around is what is around every situation.
+var around = sync.OnceValues(func() ([]*unstructured.Unstructured, error) {
+	return readObjects(filepath.Join(situationsDir, situationParts, situationRest))
+})
+
 func readAround(tb testing.TB) []*unstructured.Unstructured {
 	tb.Helper()
-	objects, err := readObjects(filepath.Join(situationsDir, situationParts, situationRest))
+	objects, err := around()
 	if err != nil {
 		tb.Fatal(err)
 	}
