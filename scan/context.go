@@ -38,9 +38,11 @@ type surroundings struct {
 	strange map[string]*nodeState
 
 	armor *armor.Index
-	// armorUnknown says why not all of KubeArmor's policies are known.
-	armorUnknown string
-	armorLabels  []string
+	// armorUnknown says why not all of KubeArmor's policies are known, and armorHidden
+	// the same where the server has them and did not show them: one of those may allow
+	// what a known one blocks.
+	armorUnknown, armorHidden string
+	armorLabels               []string
 
 	admission *admission.Set
 	// inCEL are the policies in CEL among them.
@@ -188,7 +190,11 @@ func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []
 		affects := "what admission refuses"
 		if o.kind.Group == kindKSP.Group {
 			affects = "what KubeArmor blocks at run time"
-			s.armorUnknown = cmp.Or(s.armorUnknown, unread(plural(o.kind), o.err))
+			why := unread(plural(o.kind), o.err)
+			s.armorUnknown = cmp.Or(s.armorUnknown, why)
+			if !errors.Is(o.err, ErrNotRecorded) {
+				s.armorHidden = cmp.Or(s.armorHidden, why)
+			}
 		} else {
 			missing = append(missing, o)
 		}

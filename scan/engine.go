@@ -51,6 +51,8 @@ type Judgement struct {
 	hostPID    bool
 	containers []armor.Container
 	holds      map[string][]string
+	// twice are names that more than one container has, as no API server admits.
+	twice []string
 	// more says why further paths may be open that are not seen, empty when none may.
 	more string
 	// boxed is the sandbox that the pod runs in, maybeBoxed why that is not known; empty
@@ -113,6 +115,9 @@ func (e *Engine) forLayers(d *draft, j *Judgement) {
 	j.containers = make([]armor.Container, len(d.containers))
 	for i := range d.containers {
 		c := &d.containers[i]
+		if slices.ContainsFunc(j.containers[:i], func(other armor.Container) bool { return other.Name == c.Name }) {
+			j.twice = append(j.twice, c.Name)
+		}
 		j.containers[i] = armor.Container{Name: c.Name, Image: c.Image, Kind: armor.ContainerKind(c.kind)}
 		if len(j.Paths) == 0 {
 			continue

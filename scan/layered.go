@@ -249,6 +249,8 @@ func (s *surroundings) runtimeCell(l pathLayer, container string, j *Judgement, 
 	switch {
 	case len(l.gates) == 0:
 		return Cell{Answer: StopsNo, Reason: l.ungated}
+	case slices.Contains(j.twice, container):
+		return Cell{Answer: StopsUnknown, Reason: "two containers are named " + container}
 	case j.boxed != "":
 		return Cell{Answer: StopsNo, Reason: boxedIn(j.boxed)}
 	}
@@ -302,6 +304,9 @@ func (s *surroundings) gateCell(capability, container string, st *stance, able a
 	switch out.Status {
 	case armor.Blocked:
 		c.Answer = StopsYes
+		if s.armorHidden != "" {
+			c.Answer, c.Reason = StopsUnknown, c.Reason+"; whether another allows it is not known: "+s.armorHidden
+		}
 	case armor.Unknown:
 		c.Answer = StopsUnknown
 	case armor.Audited, armor.Allowed, armor.NotCovered:
@@ -350,6 +355,8 @@ func (s *surroundings) wholeSet(r *RuntimeLayer) (kernel.Answer, string) {
 	switch {
 	case all == 0:
 		return kernel.Unknown, "no container is known"
+	case answer == kernel.Yes && s.armorHidden != "":
+		return kernel.Unknown, s.armorHidden
 	case answer == kernel.No && s.armorUnknown != "":
 		return kernel.Unknown, s.armorUnknown
 	case answer == kernel.No && len(r.Policies) == 0:

@@ -144,7 +144,7 @@ func TestVerdictsOfTheLayers(t *testing.T) {
 			VerdictExposed, "escape-privileged"},
 		"others forbidden, these block": {func(m *memory) {
 			m.objectsErr = map[string]error{"KubeArmorClusterPolicy": forbidden("kubearmorclusterpolicies")}
-		}, adding("SYS_ADMIN"), VerdictGuarded, ""},
+		}, adding("SYS_ADMIN"), VerdictUnknown, "whether another allows it"},
 		"no policy":                 {func(m *memory) { m.objects = nil }, adding("SYS_ADMIN"), VerdictExposed, "no policy"},
 		"one capability is missing": {func(m *memory) { m.objects = nil; m.blocks("shop", "{}", "sys_module") }, adding("SYS_ADMIN"), VerdictExposed, "escape-cap-sys-admin is open"},
 		"a policy of other pods":    {func(m *memory) { m.objects = nil; m.blocks("shop", `{"app":"other"}`) }, adding("SYS_ADMIN"), VerdictExposed, "no policy"},

@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // ClusterOptions say what of a cluster is scanned and by which rules.
@@ -228,6 +230,9 @@ func (r *clusterRun) end(ctx context.Context) error {
 			if d, ok := r.Declarations.Find(row.workload); ok {
 				decl = d
 			}
+		}
+		if row.layers != nil && !r.whole("") && row.layers.Kernel.Capabilities == kernel.Yes {
+			row.layers.Kernel.Reason += "; how many containers of other pods run there was not counted"
 		}
 		if err := row.emit(decl, incomplete, r.rules, r.next); err != nil {
 			return fmt.Errorf("%w: %w", errHandler, err)
