@@ -168,10 +168,13 @@ func layersCases() map[string]layersWithout {
 			failed: []string{"Deployment: forbidden"}, change: layersChange{}.with("", mounter),
 			rows: map[string]scan.Verdict{"tools/ReplicaSet/mounter-5d8f": scan.VerdictGuarded},
 		},
+		// Another policy might allow what these block: then it hangs on their order.
 		"KubeArmorPolicy.security.kubearmor.com": {
-			change: because("KubeArmorPolicies").with(scan.VerdictUnknown, mounter).unsealed(sealedNamespaces()...),
+			change: because("KubeArmorPolicies").with(scan.VerdictUnknown, mounter, roomy).unsealed(sealedNamespaces()...),
 		},
-		"KubeArmorClusterPolicy.security.kubearmor.com":          {change: because("KubeArmorClusterPolicies").with(scan.VerdictUnknown, roomy)},
+		"KubeArmorClusterPolicy.security.kubearmor.com": {
+			change: because("KubeArmorClusterPolicies").with(scan.VerdictUnknown, mounter, roomy).unsealed(sealedNamespaces()...),
+		},
 		"ClusterPolicy.kyverno.io":                               {change: because("ClusterPolicies").unsealed("kyverno-wide")},
 		"Policy.kyverno.io":                                      {change: because("Policies").unsealed("kyverno-local")},
 		"PolicyException.kyverno.io":                             {change: because("PolicyExceptions").unsealed("kyverno-wide", "kyverno-local")},
@@ -334,6 +337,25 @@ func testOneNamespaceAndNobody(t *testing.T, server *kubetest.Server) {
 		}
 		if v := a.verdict(t, "tools/Deployment/mounter"); !strings.Contains(v.Reason, "the pods of KubeArmor could not be read (forbidden)") {
 			t.Errorf("reason: %s", v.Reason)
+		}
+
+		// Everywhere, what is not theirs is unknown by its namespace.
+		a = liveScan(t, some)
+		got := a.verdictOf(t)
+		for _, row := range want {
+			workload, _, _ := strings.Cut(row, " ")
+			if !slices.Contains(a.rows(), row) {
+				t.Errorf("%s is %s, want %s", workload, got[workload], row)
+			}
+			delete(got, workload)
+		}
+		for workload, verdict := range got {
+			if verdict != scan.VerdictUnknown || !strings.Contains(workload, "/Namespace/") {
+				t.Errorf("%s is %s", workload, verdict)
+			}
+		}
+		if _, ok := got["vault/Namespace/vault"]; !ok || a.code != exitIncomplete || !slices.Contains(a.failed(), "pods in vault: forbidden") {
+			t.Errorf("exit %d, rows %q, failures %q", a.code, a.rows(), a.failed())
 		}
 	})
 	t.Run("nobody", func(t *testing.T) {
