@@ -295,7 +295,7 @@ func rankStops(a Stops) int { return slices.Index([]Stops{StopsNo, StopsUnknown,
 
 // gateCell is whether a capability is refused to a container.
 func (s *surroundings) gateCell(capability, container string, st *stance, able armor.Pod) Cell {
-	deed := armor.Deed{Capability: capability}
+	deed := armor.Deed{Capability: capability, Anyone: true}
 	out := armor.Predict(st.policies, able, container, deed)
 	c := Cell{Reason: out.Reason}
 	for _, ref := range out.By {

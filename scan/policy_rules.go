@@ -151,7 +151,7 @@ func admissionPolicyRules() []Rule {
 	return []Rule{
 		{
 			ID: policyRule(admission.CausePSANotEnforced), Title: "Pod Security only warns or audits", Severity: SeverityMedium,
-			Description: "The namespace asks for a stricter level in warn or audit than in enforce: what that level forbids is admitted, with a warning.",
+			Description: "The namespace names a level in warn or audit and enforces none: what that level forbids is admitted, with a warning or a line in the audit log.",
 			Attack:      "Creates the pod and ignores the warning.",
 			Remediation: "Set pod-security.kubernetes.io/enforce to the same level, once the pods pass it.",
 		},
@@ -181,9 +181,9 @@ func admissionPolicyRules() []Rule {
 		},
 		{
 			ID: policyRule(admission.CauseKyvernoEphemeral), Title: "Kyverno rule passes by ephemeral containers", Severity: SeverityMedium,
-			Description: "The rule matches pods, not pods/ephemeralcontainers: what kubectl debug puts into a pod is not judged.",
+			Description: "The rule's operations leave out UPDATE, by which ephemeral containers come into a pod: what kubectl debug puts there is not judged.",
 			Attack:      "Adds a privileged ephemeral container to a pod that was admitted clean.",
-			Remediation: "Match Pod/ephemeralcontainers as well.",
+			Remediation: "Take the operations out of the match, or add UPDATE to them.",
 		},
 		{
 			ID: policyRule(admission.CauseKyvernoNotReady), Title: "Kyverno policy that is not in force", Severity: SeverityHigh,

@@ -91,7 +91,9 @@ func (r *rows) toothless(rules *ruleIndex) []Finding {
 			continue
 		}
 		f := at(policyRule(t.Cause), "", "spec", t.Reason)
-		f.addPolicy(ruling.By.String())
+		by := ruling.By
+		by.Rule = ""
+		f.addPolicy(by.String())
 		f.Mend = cmp.Or(f.Mend, t.Mend)
 	}
 	return found

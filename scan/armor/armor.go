@@ -178,6 +178,9 @@ type Deed struct {
 	// Exec is run: the path as it is typed or, where that is known, the real one.
 	Capability string
 	Exec       string
+	// Anyone asks about whoever does it, whichever program he chooses for it: a rule that
+	// holds for some callers only stops nobody then.
+	Anyone bool
 	// From is the real path of the program that does it: for Exec the one that starts
 	// the other. Empty when it is not known; it matters to rules with fromSource.
 	From string

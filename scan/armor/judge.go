@@ -208,7 +208,9 @@ func Predict(policies []*Policy, pod Pod, container string, deed Deed) Outcome {
 	case deed.Capability != "" && deed.Exec != "":
 		return Outcome{Status: Unknown, Reason: "a deed is one thing: a capability or a program"}
 	case deed.Capability != "":
-		return d.capability(capability(deed.Capability), deed.From).outcome()
+		a := d.capability(capability(deed.Capability), deed.From)
+		a.partly = a.partly && !deed.Anyone
+		return a.outcome()
 	case deed.Exec != "":
 		if !path.IsAbs(deed.Exec) {
 			return Outcome{Status: Unknown, Reason: fmt.Sprintf("%q is not an absolute path", deed.Exec)}
