@@ -128,6 +128,8 @@ func (r *rows) closedOrSealed() (Verdict, string) {
 		return VerdictClosed, fmt.Sprintf("%s; admission would let %s in (%s)", closed, pathNames(l.Reopens), l.ReopenReason)
 	case l.Reopen == admission.Unknown:
 		return VerdictClosed, closed + "; whether admission keeps them out is not known: " + l.ReopenReason
+	case l.Runtime.Set == kernel.Unknown:
+		return VerdictClosed, closed + "; whether the escapeToHost set is wholly in force is not known: " + l.Runtime.Reason
 	case l.Runtime.Set != kernel.Yes:
 		return VerdictClosed, closed + "; the escapeToHost set is not wholly in force: " + l.Runtime.Reason
 	}

@@ -80,7 +80,7 @@ func nodeObstacles(node *kernel.Enforcement, containers int) []obstacle {
 	switch {
 	case node.Agent == kernel.No:
 		found = append(found, obstacle{cause: CauseNoAgent, certain: true,
-			grip: grip{NotCovered, because("no KubeArmor agent is ready on the node", node.Reason)},
+			grip: grip{NotCovered, noAgent(node.Reason)},
 			mend: "get KubeArmor's agent to run and be ready on the node"})
 	case node.Processes == kernel.No && node.Capabilities == kernel.No:
 		found = append(found, obstacle{cause: CauseNoEnforcer, certain: true,
@@ -93,6 +93,15 @@ func nodeObstacles(node *kernel.Enforcement, containers int) []obstacle {
 			mend: fmt.Sprintf("run at most %d containers a node, or select fewer", maxContainersPerNode)})
 	}
 	return found
+}
+
+// noAgent is the node's own reason where it is about the agent.
+func noAgent(why string) string {
+	const plain = "no KubeArmor agent is ready on the node"
+	if strings.HasPrefix(why, "no KubeArmor agent") {
+		return why
+	}
+	return because(plain, why)
 }
 
 // audits is what a node without an enforcer does: KubeArmor's monitor still
