@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,13 +18,16 @@ import (
 // admitted is what admission says of pods with one look.
 type admitted struct {
 	decision admission.Decision
-	// cells has for each open path whether admission stops it.
-	cells map[string]Cell
+	// cells has for each open path of each container whether admission stops it.
+	cells map[cellKey]Cell
 	// reopen and reopens are as in Layers, empty where a path is open already.
 	reopen  admission.Answer
 	reopens []string
 	because string
 }
+
+// cellKey names a row of the matrix.
+type cellKey struct{ path, container string }
 
 // doorman decides about admission, once for pods that look the same to it.
 type doorman struct {
@@ -32,15 +36,35 @@ type doorman struct {
 	by map[string]*admitted
 	// reopenBy keeps what holds for pods with the same identity.
 	reopenBy map[string]*admitted
+	// reads is what each policy in CEL reads of a pod's identity, and ruled what it said
+	// of the pods that were made up to ask it.
+	reads []admission.Keys
+	ruled map[ruledKey][]admission.Ruling
+	// blind says of the policies that do not see ephemeral containers why.
+	blind map[admission.Ref]string
 }
 
 func newDoorman(s *surroundings) *doorman {
-	return &doorman{s: s, by: map[string]*admitted{}, reopenBy: map[string]*admitted{}}
+	d := &doorman{
+		s: s, by: map[string]*admitted{}, reopenBy: map[string]*admitted{},
+		ruled: map[ruledKey][]admission.Ruling{}, blind: map[admission.Ref]string{},
+	}
+	for _, rules := range s.admission.Expressions {
+		d.reads = append(d.reads, rules.Reads())
+	}
+	for _, p := range s.admissionPolicies() {
+		for _, f := range p.faults {
+			if f.Cause == admission.CauseKyvernoEphemeral {
+				d.blind[p.ref] = f.Reason
+			}
+		}
+	}
+	return d
 }
 
 // decide asks whether a pod like this one would be admitted again.
 func (d *doorman) decide(ctx context.Context, pod *corev1.Pod, digest Digest, j *Judgement) *admitted {
-	identity := d.identity(pod)
+	identity := identity(pod, d.s.keys)
 	key := string(digest[:]) + identity
 	if d.s.keys.All || d.s.probes.AskServer != nil || len(d.s.admission.Expressions) > 0 {
 		// They may read of the spec what no rule does, and the digest does not tell apart.
@@ -58,26 +82,38 @@ func (d *doorman) decide(ctx context.Context, pod *corev1.Pod, digest Digest, j 
 	return known
 }
 
-// identity is what of a pod's metadata admission reads, as a key.
-func (d *doorman) identity(pod *corev1.Pod) string {
+// identity is what of a pod's metadata is read, as a key.
+func identity(pod *corev1.Pod, keys admission.Keys) string {
 	var b strings.Builder
 	b.WriteString(pod.Namespace)
 	write := func(from map[string]string, keys []string) {
 		for _, k := range keys {
 			if v, ok := from[k]; ok {
-				b.WriteString("\x00" + k + "=" + v)
+				fmt.Fprintf(&b, "\x00%q=%q", k, v)
 			}
 		}
 		b.WriteByte(1)
 	}
-	write(pod.Labels, d.s.keys.Labels)
-	write(pod.Annotations, d.s.keys.Annotations)
-	if d.s.keys.Names {
-		b.WriteString(cmp.Or(pod.GenerateName, pod.Name))
+	if keys.AnyLabels {
+		fmt.Fprintf(&b, "%q", pod.Labels)
+	}
+	write(pod.Labels, keys.Labels)
+	if keys.AnyAnnotations {
+		fmt.Fprintf(&b, "%q", pod.Annotations)
+	}
+	write(pod.Annotations, keys.Annotations)
+	for _, k := range slices.Sorted(maps.Keys(pod.Annotations)) {
+		// The Pod Security Standards read these, always.
+		if readAnnotation(k) {
+			fmt.Fprintf(&b, "%q=%q", k, pod.Annotations[k])
+		}
+	}
+	if keys.Names {
+		fmt.Fprintf(&b, "%q", cmp.Or(pod.GenerateName, pod.Name))
 	}
 	if ref := ControllerOf(pod.OwnerReferences); ref != nil {
 		b.WriteString("\x00" + ref.Kind)
-		if d.s.keys.Names {
+		if keys.Names {
 			b.WriteString("/" + ref.Name)
 		}
 	}
@@ -88,7 +124,7 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 	like := asCreated(pod)
 	subject := d.s.subject(like)
 	a := &admitted{decision: d.s.admission.Decide(subject)}
-	if d.s.probes.AskServer != nil {
+	if d.s.probes.AskServer != nil && ctx.Err() == nil {
 		ruling, err := d.s.probes.AskServer(ctx, like)
 		d.s.failed("dry run of a pod like "+pod.Namespace+"/"+pod.Name, err, "whether the API server would admit it again")
 		if err == nil {
@@ -163,88 +199,6 @@ func confirm(ours admission.Decision, server admission.Ruling) admission.Decisio
 	return ours
 }
 
-// cells says for each open path of the pod whether admission stops it.
-func (d *doorman) cells(subject admission.Subject, j *Judgement, decision *admission.Decision) map[string]Cell {
-	cells := make(map[string]Cell, len(j.Paths))
-	for _, id := range j.Paths {
-		cells[id] = d.cell(subject, id, decision)
-	}
-	return cells
-}
-
-// cell tells a refusal that is about the path from one about something else in the
-// pod, which would let the path in as soon as that is mended.
-func (d *doorman) cell(subject admission.Subject, id string, decision *admission.Decision) Cell {
-	switch decision.Answer {
-	case admission.Admits:
-		return Cell{Answer: StopsNo, Reason: decision.Reason}
-	case admission.Unknown:
-		return Cell{Answer: StopsUnknown, Reason: decision.Reason}
-	case admission.Refuses:
-	}
-	l := pathLayerOf(id)
-	cell := Cell{Answer: StopsNo, Reason: "what admission refuses in these pods is something else"}
-	for i := range decision.Rulings {
-		r := &decision.Rulings[i]
-		if r.Answer != admission.Refuses {
-			continue
-		}
-		about, known := slices.ContainsFunc(r.Controls, func(c string) bool { return slices.Contains(l.controls, c) }), true
-		if len(r.Controls) == 0 {
-			about, known = d.refusesPath(subject, l, r.By)
-		}
-		switch {
-		case about:
-			return Cell{Answer: StopsYes, By: []string{r.By.String()}, Reason: r.Message}
-		case !known && cell.Answer == StopsNo:
-			cell = Cell{Answer: StopsUnknown, By: []string{r.By.String()}, Reason: "refuses these pods; whether for this path is not known"}
-		}
-	}
-	return cell
-}
-
-// refusesPath reports whether the policy refuses a pod for the path alone: one that
-// has nothing else in it is refused, and one that has nothing at all is not.
-func (d *doorman) refusesPath(subject admission.Subject, l pathLayer, by admission.Ref) (about, known bool) {
-	if by.Mechanism == admission.AskedServer || l.reopen == nil {
-		return false, false
-	}
-	refuses := func(pod *corev1.Pod) bool {
-		sub := subject
-		sub.Pod = pod
-		decision := d.s.admission.Decide(sub)
-		return slices.ContainsFunc(decision.Rulings, func(r admission.Ruling) bool {
-			return r.By == by && r.Answer == admission.Refuses
-		})
-	}
-	clean := cleanPod(subject.Pod.ObjectMeta)
-	if refuses(clean) {
-		return false, false
-	}
-	l.reopen(&clean.Spec)
-	return refuses(clean), true
-}
-
-// reopenings tells whether admission keeps every escape path out of a workload that
-// has none, which it lets in, and why it does so with the first.
-func (d *doorman) reopenings(subject admission.Subject) (answer admission.Answer, open []string, because string) {
-	answer = admission.Refuses
-	for _, id := range reopenings() {
-		pod := cleanPod(subject.Pod.ObjectMeta)
-		pathLayerOf(id).reopen(&pod.Spec)
-		sub := subject
-		sub.Pod = pod
-		decision := d.s.admission.Decide(sub)
-		if decision.Answer != admission.Refuses {
-			open = append(open, id)
-		}
-		if rankAdmission(decision.Answer) < rankAdmission(answer) {
-			answer, because = decision.Answer, decision.Reason
-		}
-	}
-	return answer, open, because
-}
-
 // mergeAdmission takes what admission says of another part of the pods into l: what
 // is let in stays.
 func (l *Layers) mergeAdmission(a *admitted) {
@@ -269,7 +223,7 @@ func (l *Layers) withAdmission(a *admitted) *Layers {
 	copied.Paths = slices.Clone(l.Paths)
 	for i := range copied.Paths {
 		p := &copied.Paths[i]
-		cell, ok := a.cells[p.Path]
+		cell, ok := a.cells[cellKey{p.Path, p.Container}]
 		if !ok {
 			cell = Cell{Answer: StopsUnknown, Reason: fmt.Sprintf("admission was not asked about %s", p.Path)}
 		}

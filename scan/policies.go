@@ -3,11 +3,13 @@ package scan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/scan/admission"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // policyTally counts what policies do to the workloads that they select.
@@ -21,6 +23,9 @@ type policyCount struct {
 	// it has less than it says, unsure those of which that is not known.
 	dead, weak, unsure int
 	reasons            []string
+	// aside counts, by their containers' names, the workloads on which nothing is said
+	// against it: whether it speaks of one of these the policy itself tells.
+	aside map[string]int
 }
 
 func newPolicyTally() *policyTally { return &policyTally{by: map[string]*policyCount{}} }
@@ -49,7 +54,7 @@ func (t *policyTally) add(r *rows, rules *ruleIndex) {
 		c := t.of(ref.String())
 		c.workloads++
 		c.pods += r.pods
-		c.weigh(ref, r.layers.Runtime.Toothless)
+		c.weigh(ref, r)
 	}
 	counted := map[string]bool{}
 	for _, ruling := range r.layers.Admission.Rulings {
@@ -76,35 +81,132 @@ func (t *policyTally) add(r *rows, rules *ruleIndex) {
 	}
 }
 
-// weigh takes in why a policy does not bite on a workload, the gravest cause only.
-func (c *policyCount) weigh(ref armor.Ref, toothless []armor.Toothless) {
-	dead, weak, unsure := false, false, false
-	for _, t := range toothless {
+// weigh takes in why a policy does not bite on a workload, the gravest cause only. It
+// is dead there only where it is on every part of the pods.
+func (c *policyCount) weigh(ref armor.Ref, r *rows) {
+	dead, alive, weak, unsure := false, false, false, false
+	seen := map[*Layers]bool{}
+	for _, source := range r.parts() {
+		l := source.layers
+		if seen[l] || !slices.Contains(l.Runtime.Policies, ref) {
+			continue
+		}
+		seen[l] = true
+		switch c.effect(ref, l) {
+		case effectNone:
+			dead = true
+		case effectLess:
+			alive, weak = true, true
+		case effectUnknown:
+			alive, unsure = true, true
+		case effectWhole:
+			alive = true
+		}
+	}
+	switch {
+	case dead && !alive:
+		c.dead++
+	case dead || weak:
+		c.weak++
+	case unsure:
+		c.unsure++
+	default:
+		if c.aside == nil {
+			c.aside = map[string]int{}
+		}
+		c.aside[containerNames(r.layers)]++
+	}
+}
+
+// parts are the answers of which the rows are made, in the same order in every run.
+func (r *rows) parts() []layerSource {
+	parts := slices.Collect(maps.Keys(r.layered))
+	slices.SortFunc(parts, func(a, b layerSource) int {
+		return cmp.Or(cmp.Compare(a.layers.Kernel.Worst, b.layers.Kernel.Worst), cmp.Compare(a.layers.Kernel.Reason, b.layers.Kernel.Reason),
+			cmp.Compare(toothlessText(a.layers), toothlessText(b.layers)))
+	})
+	return parts
+}
+
+func toothlessText(l *Layers) string { return fmt.Sprint(l.Runtime.Toothless) }
+
+func containerNames(l *Layers) string {
+	var names []string
+	for _, c := range l.Runtime.Containers {
+		if !slices.Contains(names, c.Container) {
+			names = append(names, c.Container)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, "\x00")
+}
+
+// policyEffect is what a policy does to some pods.
+type policyEffect int
+
+const (
+	effectWhole policyEffect = iota
+	effectUnknown
+	effectLess
+	effectNone
+)
+
+// effect is what the policy does to one part of the pods.
+func (c *policyCount) effect(ref armor.Ref, l *Layers) policyEffect {
+	effect := effectWhole
+	for _, t := range l.Runtime.Toothless {
 		if t.Policy != ref {
 			continue
 		}
 		switch {
 		case !t.Certain:
-			unsure = true
+			effect = max(effect, effectUnknown)
 		case t.Cause == armor.CauseCapabilityAudit, t.Cause == armor.CauseEmpty:
 			// The policy's own faults are told by its event.
-			weak = true
+			effect = max(effect, effectLess)
 			continue
 		case wholePod(t.Cause):
-			dead = true
+			effect = effectNone
 		default:
-			weak = true
+			effect = max(effect, effectLess)
 		}
 		c.because(t.Reason)
 	}
-	switch {
-	case dead:
-		c.dead++
-	case weak:
-		c.weak++
-	case unsure:
-		c.unsure++
+	if effect >= effectLess {
+		return effect
 	}
+	if answer := l.enforces(ref); answer != kernel.Yes {
+		c.because(cmp.Or(l.Kernel.Reason, "whether the node enforces it is not known"))
+		return effectUnknown
+	}
+	return effect
+}
+
+// enforces is whether the nodes enforce what a policy asks for, as far as is known.
+// Where it decides about capabilities alone, or about programs alone, the other does
+// not matter.
+func (l *Layers) enforces(ref armor.Ref) kernel.Answer {
+	capabilities, programs := false, false
+	for i := range l.Runtime.Containers {
+		for k := range l.Runtime.Containers[i].Covers {
+			cover := &l.Runtime.Containers[i].Covers[k]
+			if slices.Contains(cover.By, ref) {
+				capabilities = capabilities || cover.Element.Kind == armor.Capability
+				programs = programs || cover.Element.Kind != armor.Capability
+			}
+		}
+	}
+	answer := kernel.Yes
+	if capabilities || !programs {
+		answer = worseAnswer(answer, l.Kernel.Capabilities)
+	}
+	if programs || !capabilities {
+		answer = worseAnswer(answer, l.Kernel.Processes)
+	}
+	if l.Kernel.Grade != "" && l.Kernel.Grade.Rank() < kernel.Claimed.Rank() {
+		return worseAnswer(answer, kernel.Unknown)
+	}
+	return answer
 }
 
 // wholePod reports whether nothing of a policy has an effect in the pod.
@@ -179,58 +281,95 @@ func (s *surroundings) policyEvents(cluster string, rules *ruleIndex, tally *pol
 	return findings, policies
 }
 
+// beside counts the workloads of which a policy limited to some containers has none.
+func (c *policyCount) beside(p *armor.Policy) {
+	if len(p.Selector.Containers) == 0 {
+		return
+	}
+	for names, n := range c.aside {
+		if slices.ContainsFunc(strings.Split(names, "\x00"), func(name string) bool { return slices.Contains(p.Selector.Containers, name) }) {
+			continue
+		}
+		c.dead += n
+		c.because("it is limited to containers named " + strings.Join(p.Selector.Containers, ", ") + ", and pods that it selects have none")
+	}
+	c.aside = nil
+}
+
+// shadowed counts the workloads of a cluster policy for unsure where it shares its
+// name with a policy of a namespace: KubeArmor may leave one of the two out.
+func (c *policyCount) shadowed(p *armor.Policy, all []*armor.Policy) {
+	at := slices.IndexFunc(all, func(o *armor.Policy) bool { return o.Kind == armor.KubeArmorPolicy && o.Name == p.Name })
+	if p.Kind == armor.KubeArmorClusterPolicy && at >= 0 {
+		c.unsure = max(c.unsure, c.workloads-c.dead-c.weak)
+		c.because("it has the name of " + all[at].Ref.String() + ": KubeArmor may leave one of the two out")
+	}
+}
+
 // events are the policies that were found, with what they do.
 func (t *policyTally) events(s *surroundings, scope policyScope) []Policy {
-	whole := scope.whole
 	var list []Policy
-	for _, p := range s.armor.Policies() {
-		if !scope.covers(p.Namespace) {
-			continue
+	all := s.armor.Policies()
+	for _, p := range all {
+		if scope.covers(p.Namespace) {
+			list = append(list, t.runtimeEvent(p, all, scope))
 		}
-		c := t.of(p.Ref.String())
-		e := Policy{Layer: LayerRuntime, Kind: string(p.Kind), Namespace: p.Namespace, Name: p.Name, Action: actionsOf(p), Workloads: c.workloads, Pods: c.pods}
-		var faults []string
-		for _, f := range p.Faults() {
-			faults = append(faults, f.Reason)
-		}
-		e.Bites, e.Reasons = c.bites(faults)
-		switch {
-		case p.Inert():
-			e.Bites = BitesNo
-		case c.workloads == 0 && whole(p.Namespace):
-			e.Bites, e.Reasons = BitesNo, append(faults, "it selects no pod")
-		case c.workloads == 0:
-			e.Bites, e.Reasons = BitesUnknown, append(faults, "it selects none of the pods that were read; not all of its scope was")
-		case len(faults) > 0 && e.Bites == BitesYes:
-			e.Bites = BitesPartly
-		}
-		list = append(list, e)
 	}
 	for _, p := range s.admissionPolicies() {
-		if !scope.covers(p.ref.Namespace) {
-			continue
+		if scope.covers(p.ref.Namespace) {
+			list = append(list, t.admissionEvent(&p, scope))
 		}
-		c := t.of(p.ref.String())
-		e := Policy{Layer: LayerAdmission, Kind: p.ref.Kind, Namespace: p.ref.Namespace, Name: p.ref.Name, Action: p.action, Workloads: c.workloads, Pods: c.pods}
-		var faults []string
-		dead := false
-		for _, f := range p.faults {
-			faults = append(faults, f.Reason)
-			dead = dead || deadCause(f.Cause)
-		}
-		e.Bites, e.Reasons = c.bites(faults)
-		switch {
-		case dead:
-			e.Bites = BitesNo
-		case len(faults) > 0 && e.Bites == BitesYes:
-			e.Bites = BitesPartly
-		}
-		list = append(list, e)
 	}
 	slices.SortFunc(list, func(a, b Policy) int {
 		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return list
+}
+
+func (t *policyTally) runtimeEvent(p *armor.Policy, all []*armor.Policy, scope policyScope) Policy {
+	c := t.of(p.Ref.String())
+	c.beside(p)
+	c.shadowed(p, all)
+	e := Policy{Layer: LayerRuntime, Kind: string(p.Kind), Namespace: p.Namespace, Name: p.Name, Action: actionsOf(p), Workloads: c.workloads, Pods: c.pods}
+	var faults []string
+	for _, f := range p.Faults() {
+		faults = append(faults, f.Reason)
+	}
+	e.Bites, e.Reasons = c.bites(faults)
+	switch {
+	case p.Inert():
+		e.Bites = BitesNo
+	case c.workloads == 0 && scope.whole(p.Namespace):
+		e.Bites, e.Reasons = BitesNo, append(faults, "it selects no pod")
+	case c.workloads == 0:
+		e.Bites, e.Reasons = BitesUnknown, append(faults, "it selects none of the pods that were read; not all of its scope was")
+	case len(faults) > 0 && e.Bites == BitesYes:
+		e.Bites = BitesPartly
+	}
+	return e
+}
+
+func (t *policyTally) admissionEvent(p *admissionPolicy, scope policyScope) Policy {
+	c := t.of(p.ref.String())
+	e := Policy{Layer: LayerAdmission, Kind: p.ref.Kind, Namespace: p.ref.Namespace, Name: p.ref.Name, Action: p.action, Workloads: c.workloads, Pods: c.pods}
+	var faults []string
+	dead := false
+	for _, f := range p.faults {
+		faults = append(faults, f.Reason)
+		dead = dead || deadCause(f.Cause)
+	}
+	e.Bites, e.Reasons = c.bites(faults)
+	switch {
+	case dead:
+		e.Bites = BitesNo
+	case c.workloads == 0 && scope.whole(p.ref.Namespace):
+		e.Bites, e.Reasons = BitesNo, append(faults, "it rules on no pod")
+	case c.workloads == 0:
+		e.Bites, e.Reasons = BitesUnknown, append(faults, "it rules on none of the pods that were read; not all of its scope was")
+	case len(faults) > 0 && e.Bites == BitesYes:
+		e.Bites = BitesPartly
+	}
+	return e
 }
 
 func actionsOf(p *armor.Policy) string {
