@@ -27,7 +27,7 @@ type Layers struct {
 	// an open path are asked about.
 	Reopen  admission.Answer `json:"reopen,omitempty"`
 	Reopens []string         `json:"reopens,omitempty"`
-	// ReopenReason is why it lets the first of them in.
+	// ReopenReason is why it lets the first of them in, or who refuses them all.
 	ReopenReason string       `json:"reopenReason,omitempty"`
 	Runtime      RuntimeLayer `json:"runtime"`
 	Kernel       KernelLayer  `json:"kernel"`

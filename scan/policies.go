@@ -362,10 +362,9 @@ func (t *policyTally) admissionEvent(p *admissionPolicy, scope policyScope) Poli
 	switch {
 	case dead:
 		e.Bites = BitesNo
-	case c.workloads == 0 && scope.whole(p.ref.Namespace):
-		e.Bites, e.Reasons = BitesNo, append(faults, "it rules on no pod")
 	case c.workloads == 0:
-		e.Bites, e.Reasons = BitesUnknown, append(faults, "it rules on none of the pods that were read; not all of its scope was")
+		// It may well keep a door that nobody has come to.
+		e.Bites, e.Reasons = BitesUnknown, append(faults, "it rules on none of the pods that were read")
 	case len(faults) > 0 && e.Bites == BitesYes:
 		e.Bites = BitesPartly
 	}

@@ -65,7 +65,7 @@ func TestVerdictsOfTheDemo(t *testing.T) {
 		verdict scan.Verdict
 		reason  string
 	}{
-		"payments/Deployment/payments-api":        {scan.VerdictSealed, "admission refuses to open one, and the whole escapeToHost set is in force (claimed)"},
+		"payments/Deployment/payments-api":        {scan.VerdictSealed, "and the whole escapeToHost set is in force (claimed)"},
 		"platform/Deployment/media-library":       {scan.VerdictGuarded, "escape-cap-sys-admin is open in the spec and stopped at run time (claimed)"},
 		"platform/Deployment/media-importer":      {scan.VerdictExposed, "no KubeArmor agent is ready on the node"},
 		"platform/Deployment/video-encoder":       {scan.VerdictUnknown, "of the 5 nodes not all enforce alike"},
