@@ -102,7 +102,14 @@ spec:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: cel-wide}}
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
   validationActions: [Deny]
-  validations: [{expression: "false", message: nothing new here}]
+  validations:
+  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
+  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
+  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
+  - message: no rights
+    expression: >-
+      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
+      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
 status: {conditionStatus: {ready: true, conditions: []}}
 ---
 apiVersion: policies.kyverno.io/v1
@@ -112,7 +119,14 @@ spec:
   matchConstraints:
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
   validationActions: [Deny]
-  validations: [{expression: "false", message: nothing new here}]
+  validations:
+  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
+  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
+  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
+  - message: no rights
+    expression: >-
+      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
+      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
 status: {conditionStatus: {ready: true, conditions: []}}
 ---
 apiVersion: policies.kyverno.io/v1
@@ -130,7 +144,14 @@ spec:
   matchConstraints:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: frozen}}
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
-  validations: [{expression: "false", message: nothing new here}]
+  validations:
+  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
+  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
+  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
+  - message: no rights
+    expression: >-
+      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
+      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
