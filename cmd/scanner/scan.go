@@ -156,6 +156,9 @@ func (f *scanFlags) validateText(cmd *cobra.Command, cfg *config.Config) error {
 	if f.explain == "" {
 		return nil
 	}
+	if _, err := report.ParseWorkload(f.explain); err != nil {
+		return fmt.Errorf("--explain: %w", err)
+	}
 	if !changed(config.KeyFailOn) {
 		// Who asks about one workload does not ask about the others.
 		cfg.FailOn = string(scan.SeverityNone)
