@@ -24,6 +24,9 @@ import (
 type surroundings struct {
 	now    time.Time
 	probes Probes
+	// manifests is true where all that is known comes from a folder of manifests, of
+	// which nobody expects nodes, for instance.
+	manifests bool
 
 	namespaces map[string]*corev1.Namespace
 	// namespacesUnknown says why not all namespaces are known, empty when they are.
@@ -57,9 +60,8 @@ type surroundings struct {
 // readSurroundings reads everything that is not pods. What cannot be read is a
 // failure, and what hangs on it is unknown.
 func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions, server string) *surroundings {
-	opts.server = server
 	s := &surroundings{
-		now: opts.Start.Time, probes: opts.Probes,
+		now: opts.Start.Time, probes: opts.Probes, manifests: opts.manifests,
 		namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*nodeState{}, strange: map[string]*nodeState{},
 		admission: &admission.Set{Server: serverPSS(server)},
 	}
@@ -71,19 +73,13 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	wg.Go(func() {
 		var err error
 		nodes, err = cluster.Nodes(ctx)
-		if !opts.manifests || !errors.Is(err, ErrNotRecorded) {
-			s.failed("nodes", err, "what the nodes' kernels are and enforce")
-		}
+		s.failed("nodes", err, "what the nodes' kernels are and enforce")
 		if err != nil {
 			s.nodesUnknown = unread("nodes", err)
 		}
 	})
 	wg.Go(func() {
 		namespaces, err := cluster.Namespaces(ctx)
-		if opts.manifests && errors.Is(err, ErrNotRecorded) {
-			s.namespacesUnknown = unread("namespaces", err)
-			return
-		}
 		s.namespacesErr = err
 		s.failed("namespaces", err, "which namespaces there are, and what their labels ask of admission")
 		if err != nil {
@@ -109,19 +105,25 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	close(kinds)
 	wg.Wait()
 
-	s.readPolicies(ctx, cluster, raw, opts)
-	s.readNodes(ctx, nodes, agents, agentsErr, opts.manifests)
+	s.readPolicies(ctx, cluster, raw, server)
+	s.readNodes(ctx, nodes, agents, agentsErr)
 	return s
 }
 
-// failed records an error of reading subject, nil for none.
+// failed records an error of reading subject, nil for none. What manifests do not tell
+// is none.
 func (s *surroundings) failed(subject string, err error, affects string) {
-	if err == nil {
+	if err == nil || s.untold(err) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures = append(s.failures, failureOf(subject, "", err, affects))
+}
+
+// untold reports whether err says no more than that manifests do not tell of a thing.
+func (s *surroundings) untold(err error) bool {
+	return s.manifests && errors.Is(err, ErrNotRecorded)
 }
 
 // unread says for a verdict why something is not known.
@@ -178,13 +180,12 @@ func readObjects(ctx context.Context, cluster Cluster, kind schema.GroupKind) ob
 }
 
 // readPolicies decodes what was read of each kind of policy.
-func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []objects, opts *ClusterOptions) {
-	manifests := opts.manifests
+func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []objects, server string) {
 	byKind := map[schema.GroupKind]objects{}
 	var missing []objects
 	for _, o := range raw {
 		byKind[o.kind] = o
-		if o.err == nil || manifests && o.kind.Group == kindKSP.Group && errors.Is(o.err, ErrNotRecorded) {
+		if o.err == nil || o.kind.Group == kindKSP.Group && s.untold(o.err) {
 			continue
 		}
 		affects := "what admission refuses"
@@ -198,13 +199,11 @@ func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []
 		} else {
 			missing = append(missing, o)
 		}
-		if !manifests || !errors.Is(o.err, ErrNotRecorded) {
-			s.failed(o.kind.String(), o.err, affects)
-		}
+		s.failed(o.kind.String(), o.err, affects)
 	}
 	s.admission.Missing = unreadKinds(missing)
 	s.readArmor(byKind[kindKSP], byKind[kindCSP])
-	s.readAdmission(ctx, cluster, byKind, opts.server)
+	s.readAdmission(ctx, cluster, byKind, server)
 	s.keys = s.admission.Keys()
 }
 

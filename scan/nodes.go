@@ -3,7 +3,6 @@ package scan
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,10 +37,8 @@ type nodeState struct {
 func (n *nodeState) crowded() bool { return n.containers > maxNodeContainers }
 
 // readNodes weighs the evidence for each node.
-func (s *surroundings) readNodes(ctx context.Context, nodes []corev1.Node, agents []corev1.Pod, agentsErr error, manifests bool) {
-	if !manifests || !errors.Is(agentsErr, ErrNotRecorded) {
-		s.failed("pods of KubeArmor", agentsErr, "on which nodes KubeArmor runs")
-	}
+func (s *surroundings) readNodes(ctx context.Context, nodes []corev1.Node, agents []corev1.Pod, agentsErr error) {
+	s.failed("pods of KubeArmor", agentsErr, "on which nodes KubeArmor runs")
 	read := make([]kernel.Node, len(nodes))
 	byName := map[string]*kernel.Node{}
 	for i := range nodes {

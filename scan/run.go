@@ -35,8 +35,6 @@ type ClusterOptions struct {
 
 	// manifests is true where the cluster is a folder of manifests.
 	manifests bool
-	// server is the API server's version.
-	server string
 }
 
 // clusterRun is the state of one scan of a cluster.
