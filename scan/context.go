@@ -91,18 +91,7 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	})
 	wg.Go(func() { agents, agentsErr = cluster.LabelledPods(ctx, kernel.AgentSelector) })
 	// A few at a time: the API server has others to serve.
-	kinds := make(chan int)
-	for range 4 {
-		wg.Go(func() {
-			for i := range kinds {
-				raw[i] = readObjects(ctx, cluster, ObjectKinds()[i])
-			}
-		})
-	}
-	for i := range raw {
-		kinds <- i
-	}
-	close(kinds)
+	eachLimited(len(raw), 4, func(i int) { raw[i] = readObjects(ctx, cluster, ObjectKinds()[i]) })
 	wg.Wait()
 
 	s.readPolicies(ctx, cluster, raw, server)
