@@ -19,15 +19,12 @@ import (
 type admitted struct {
 	decision admission.Decision
 	// cells has for each open path of each container whether admission stops it.
-	cells map[cellKey]Cell
+	cells map[pathKey]Cell
 	// reopen and reopens are as in Layers, empty where a path is open already.
 	reopen  admission.Answer
 	reopens []string
 	because string
 }
-
-// cellKey names a row of the matrix.
-type cellKey struct{ path, container string }
 
 // doorman decides about admission, once for pods that look the same to it.
 type doorman struct {
@@ -223,7 +220,7 @@ func (l *Layers) withAdmission(a *admitted) *Layers {
 	copied.Paths = slices.Clone(l.Paths)
 	for i := range copied.Paths {
 		p := &copied.Paths[i]
-		cell, ok := a.cells[cellKey{p.Path, p.Container}]
+		cell, ok := a.cells[pathKey{p.Path, p.Container}]
 		if !ok {
 			cell = Cell{Answer: StopsUnknown, Reason: fmt.Sprintf("admission was not asked about %s", p.Path)}
 		}

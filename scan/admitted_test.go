@@ -123,19 +123,19 @@ func TestCellsOfAdmission(t *testing.T) {
 	for name, test := range map[string]struct {
 		spec   corev1.PodSpec
 		change func(*memory)
-		want   map[cellKey]Stops
+		want   map[pathKey]Stops
 	}{
 		"one capability excepted, another refused": {adding("SYS_ADMIN", "SYS_MODULE"),
 			kyverno(`,"exclude":[{"controlName":"Capabilities","images":["*"],"restrictedField":"spec.containers[*].securityContext.capabilities.add","values":["SYS_ADMIN"]}]`),
-			map[cellKey]Stops{{"escape-cap-sys-admin", "app"}: StopsNo, {"escape-cap-sys-module", "app"}: StopsYes}},
+			map[pathKey]Stops{{"escape-cap-sys-admin", "app"}: StopsNo, {"escape-cap-sys-module", "app"}: StopsYes}},
 		"a claim beside a refused hostPath": {volumes, baseline,
-			map[cellKey]Stops{{"escape-host-root", "app"}: StopsNo, {"escape-hostpath-write", "app"}: StopsYes}},
+			map[pathKey]Stops{{"escape-host-root", "app"}: StopsNo, {"escape-hostpath-write", "app"}: StopsYes}},
 		"an ephemeral container under Kyverno": {debugged, kyverno(""),
-			map[cellKey]Stops{{"escape-privileged", "app"}: StopsYes, {"escape-privileged", "dbg"}: StopsUnknown}},
+			map[pathKey]Stops{{"escape-privileged", "app"}: StopsYes, {"escape-privileged", "dbg"}: StopsUnknown}},
 		"an ephemeral container under Pod Security": {debugged, baseline,
-			map[cellKey]Stops{{"escape-privileged", "app"}: StopsYes, {"escape-privileged", "dbg"}: StopsYes}},
+			map[pathKey]Stops{{"escape-privileged", "app"}: StopsYes, {"escape-privileged", "dbg"}: StopsYes}},
 		"no policy": {debugged, func(*memory) {},
-			map[cellKey]Stops{{"escape-privileged", "app"}: StopsNo, {"escape-privileged", "dbg"}: StopsNo}},
+			map[pathKey]Stops{{"escape-privileged", "app"}: StopsNo, {"escape-privileged", "dbg"}: StopsNo}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := agentsOf(test.spec)
@@ -144,9 +144,9 @@ func TestCellsOfAdmission(t *testing.T) {
 			if err := ScanCluster(t.Context(), withClaim{m}, ClusterOptions{Level: psa.LevelBaseline, PSSVersion: PSSServer}, NewTally(r)); err != nil {
 				t.Fatal(err)
 			}
-			got := map[cellKey]Cell{}
+			got := map[pathKey]Cell{}
 			for _, p := range verdictOf(t, r, "agents").Layers.Paths {
-				got[cellKey{p.Path, p.Container}] = p.Admission
+				got[pathKey{p.Path, p.Container}] = p.Admission
 			}
 			for key, want := range test.want {
 				if got[key].Answer != want {

@@ -73,8 +73,8 @@ func openVolume(v *corev1.Volume) func(*corev1.PodSpec) {
 }
 
 // cells says for each open path of each container whether admission stops it.
-func (d *doorman) cells(subject admission.Subject, j *Judgement, decision *admission.Decision) map[cellKey]Cell {
-	cells := make(map[cellKey]Cell, len(j.Paths))
+func (d *doorman) cells(subject admission.Subject, j *Judgement, decision *admission.Decision) map[pathKey]Cell {
+	cells := make(map[pathKey]Cell, len(j.Paths))
 	same := map[instance]Cell{}
 	var clean *admission.Decision
 	for i := range j.Findings {
@@ -92,7 +92,7 @@ func (d *doorman) cells(subject admission.Subject, j *Judgement, decision *admis
 			cell = d.cell(subject, in, decision, clean)
 			same[in] = cell
 		}
-		key := cellKey{f.Rule, f.Container}
+		key := pathKey{f.Rule, f.Container}
 		cells[key] = worseCell(cells[key], cell)
 	}
 	return cells
