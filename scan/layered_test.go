@@ -253,7 +253,7 @@ func TestCrowdedNode(t *testing.T) {
 	m := layered()
 	m.has("shop", "DaemonSet/agents", "", "")
 	m.on("n1", "web", adding("SYS_ADMIN"))
-	for i := range maxNodeContainers + 1 {
+	for i := range armor.MaxContainersPerNode + 1 {
 		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "lab", Name: fmt.Sprintf("filler-%d", i)}, Spec: plain()}
 		pod.Spec.NodeName = "n1"
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}

@@ -10,12 +10,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/escape-scanner/escape-scanner/scan/armor"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
-
-// maxNodeContainers is how many containers of a node KubeArmor's BPF-LSM enforcer
-// can hold rules of; the rest is not enforced, and nobody says which they are.
-const maxNodeContainers = 256
 
 // nodeState is a node and what is known of it.
 type nodeState struct {
@@ -34,7 +31,7 @@ type nodeState struct {
 }
 
 // crowded reports whether more containers run on the node than are enforced.
-func (n *nodeState) crowded() bool { return n.containers > maxNodeContainers }
+func (n *nodeState) crowded() bool { return n.containers > armor.MaxContainersPerNode }
 
 // readNodes weighs the evidence for each node.
 func (s *surroundings) readNodes(ctx context.Context, nodes []corev1.Node, agents []corev1.Pod, agentsErr error) {

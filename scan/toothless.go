@@ -214,7 +214,7 @@ func (n *nodeState) finding(rules *ruleIndex) (Finding, bool) {
 // crowding is the finding that a node runs more containers than are enforced.
 func (n *nodeState) crowding(rules *ruleIndex, cluster string) Finding {
 	f := rules.finding(policyRule(armor.CauseTooManyContainers), Workload{Cluster: cluster, Kind: "Node", Name: n.name}, "status")
-	f.Message = fmt.Sprintf("%d containers run on the node; policies of KubeArmor are enforced for %d of them, and nothing says for which", n.containers, maxNodeContainers)
-	f.Mend = fmt.Sprintf("set the kubelet's maxPods so that no more than %d containers run there", maxNodeContainers)
+	f.Message = fmt.Sprintf("%d containers run on the node; policies of KubeArmor are enforced for %d of them, and nothing says for which", n.containers, armor.MaxContainersPerNode)
+	f.Mend = fmt.Sprintf("set the kubelet's maxPods so that no more than %d containers run there", armor.MaxContainersPerNode)
 	return f
 }

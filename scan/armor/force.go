@@ -20,9 +20,12 @@ const (
 	postureBlock         = "block"
 	enforcerBPF          = "bpf"
 	enforcerAppArmor     = "apparmor"
-	maxContainersPerNode = 256
 	maxRulesPerContainer = 256
 )
+
+// MaxContainersPerNode is how many containers of a node KubeArmor's BPF-LSM enforcer
+// can hold rules of; the rest is not enforced, and nobody says which they are.
+const MaxContainersPerNode = 256
 
 // grip is how far policies take hold of a kind of thing in a container.
 type grip struct {
@@ -87,10 +90,10 @@ func nodeObstacles(node *kernel.Enforcement, containers int) []obstacle {
 			grip: grip{audits(node), because("nothing on the node enforces policies", node.Reason)},
 			mend: "turn BPF-LSM on in the node's kernel"})
 	}
-	if containers > maxContainersPerNode {
+	if containers > MaxContainersPerNode {
 		found = append(found, obstacle{cause: CauseTooManyContainers,
-			grip: grip{Unknown, fmt.Sprintf("%d containers run on the node and KubeArmor keeps rules for %d: which of them have rules is not known", containers, maxContainersPerNode)},
-			mend: fmt.Sprintf("run at most %d containers a node, or select fewer", maxContainersPerNode)})
+			grip: grip{Unknown, fmt.Sprintf("%d containers run on the node and KubeArmor keeps rules for %d: which of them have rules is not known", containers, MaxContainersPerNode)},
+			mend: fmt.Sprintf("run at most %d containers a node, or select fewer", MaxContainersPerNode)})
 	}
 	return found
 }
