@@ -42,9 +42,6 @@ func newCoverages(s *surroundings) *coverages {
 	return &coverages{s: s, by: map[string]*coverage{}, stances: map[string]*stance{}}
 }
 
-// armorAnnotations are those of a pod that KubeArmor reads.
-func armorAnnotations() []string { return []string{"kubearmor-policy"} }
-
 // of finds the coverage of a pod. It may be called from several goroutines.
 func (c *coverages) of(pod *corev1.Pod) *coverage {
 	key := c.key(pod)
@@ -62,7 +59,7 @@ func (c *coverages) of(pod *corev1.Pod) *coverage {
 // stance finds what policies do to pods like this one.
 func (c *coverages) stance(pod *corev1.Pod) *stance {
 	s := &stance{
-		namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, armor.JudgeLabels()), annotations: only(pod.Annotations, armorAnnotations()),
+		namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, armor.JudgeLabels()), annotations: only(pod.Annotations, armor.JudgeAnnotations()),
 		policies: c.s.armor.Select(pod.Namespace, pod.Labels),
 	}
 	parts := []string{fmt.Sprint(s.namespace, s.labels, s.annotations)}
@@ -94,7 +91,7 @@ func (c *coverages) key(pod *corev1.Pod) string {
 		b.WriteByte(1)
 	}
 	write(pod.Labels, c.s.armorLabels)
-	write(pod.Annotations, armorAnnotations())
+	write(pod.Annotations, armor.JudgeAnnotations())
 	return b.String()
 }
 

@@ -12,6 +12,9 @@ func (p *Policy) Inert() bool {
 // policies were selected.
 func JudgeLabels() []string { return []string{ciliumLabel} }
 
+// JudgeAnnotations are the annotations of a pod that Judge and Predict read.
+func JudgeAnnotations() []string { return []string{policyAnnotation} }
+
 // Faults are what is wrong with the policy itself, whatever pods it selects.
 func (p *Policy) Faults() []Toothless {
 	// What an allow list does hangs on the namespace.
