@@ -266,7 +266,7 @@ func (s *surroundings) namespace(name string) (*corev1.Namespace, string) {
 	return nil, cmp.Or(s.namespacesUnknown, "namespace "+name+" was not among those read")
 }
 
-// sortedNames are the names of the nodes, in order.
+// sortedNodes are the nodes in the order of their names.
 func (s *surroundings) sortedNodes() []*nodeState {
 	list := make([]*nodeState, 0, len(s.nodes))
 	for _, n := range s.nodes {

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -163,13 +161,13 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 		}
 	}
 	var all kernel.Enforcement
-	n := 0
-	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		if onWindowsNode(s.nodes[name].node) {
+	count := 0
+	for _, n := range s.sortedNodes() {
+		if onWindowsNode(n.node) {
 			continue
 		}
-		e := s.nodes[name].enforcement
-		if n++; n == 1 {
+		e := n.enforcement
+		if count++; count == 1 {
 			all = kernel.Enforcement{Capabilities: e.Capabilities, Processes: e.Processes, Agent: e.Agent, Grade: e.Grade, Enforcer: e.Enforcer}
 			continue
 		}
@@ -181,14 +179,14 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 			all.Enforcer = ""
 		}
 	}
-	all.Reason = fmt.Sprintf("the pods have no node yet; of the %d nodes not all enforce alike", n)
+	all.Reason = fmt.Sprintf("the pods have no node yet; of the %d nodes not all enforce alike", count)
 	switch all.Capabilities {
 	case "":
 		return kernel.Enforcement{Capabilities: kernel.Unknown, Processes: kernel.Unknown, Agent: kernel.Unknown, Reason: "no node of Linux is known on which the pods would run"}
 	case kernel.Yes:
-		all.Reason = fmt.Sprintf("the pods have no node yet; all %d nodes enforce", n)
+		all.Reason = fmt.Sprintf("the pods have no node yet; all %d nodes enforce", count)
 	case kernel.No:
-		all.Reason = fmt.Sprintf("the pods have no node yet; none of the %d nodes enforces", n)
+		all.Reason = fmt.Sprintf("the pods have no node yet; none of the %d nodes enforces", count)
 	case kernel.Unknown:
 	}
 	return all
