@@ -83,22 +83,14 @@ func (d *doorman) decide(ctx context.Context, pod *corev1.Pod, digest Digest, j 
 func identity(pod *corev1.Pod, keys admission.Keys) string {
 	var b strings.Builder
 	b.WriteString(pod.Namespace)
-	write := func(from map[string]string, keys []string) {
-		for _, k := range keys {
-			if v, ok := from[k]; ok {
-				fmt.Fprintf(&b, "\x00%q=%q", k, v)
-			}
-		}
-		b.WriteByte(1)
-	}
 	if keys.AnyLabels {
 		fmt.Fprintf(&b, "%q", pod.Labels)
 	}
-	write(pod.Labels, keys.Labels)
+	writeOnly(&b, pod.Labels, keys.Labels)
 	if keys.AnyAnnotations {
 		fmt.Fprintf(&b, "%q", pod.Annotations)
 	}
-	write(pod.Annotations, keys.Annotations)
+	writeOnly(&b, pod.Annotations, keys.Annotations)
 	for _, k := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		// The Pod Security Standards read these, always.
 		if readAnnotation(k) {

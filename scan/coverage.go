@@ -3,6 +3,7 @@ package scan
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -79,20 +80,23 @@ func (c *coverages) stance(pod *corev1.Pod) *stance {
 func (c *coverages) key(pod *corev1.Pod) string {
 	var b strings.Builder
 	b.WriteString(pod.Namespace)
-	write := func(from map[string]string, keys []string) {
-		for _, k := range keys {
-			if v, ok := from[k]; ok {
-				b.WriteByte(0)
-				b.WriteString(k)
-				b.WriteByte('=')
-				b.WriteString(v)
-			}
-		}
-		b.WriteByte(1)
-	}
-	write(pod.Labels, c.s.armorLabels)
-	write(pod.Annotations, armor.JudgeAnnotations())
+	writeOnly(&b, pod.Labels, c.s.armorLabels)
+	writeOnly(&b, pod.Annotations, armor.JudgeAnnotations())
 	return b.String()
+}
+
+// writeOnly writes what is under the keys as a part of a longer key. Values are
+// anybody's, and quoted; the keys are those that policies read.
+func writeOnly(b *strings.Builder, from map[string]string, keys []string) {
+	for _, k := range keys {
+		if v, ok := from[k]; ok {
+			b.WriteByte(0)
+			b.WriteString(k)
+			b.WriteByte('=')
+			b.WriteString(strconv.Quote(v))
+		}
+	}
+	b.WriteByte(1)
 }
 
 // only copies what is under the keys. Nothing of it is shared with the pod, which
