@@ -167,15 +167,7 @@ func collect[T any](all *[]T) func([]T, metav1.ListMeta) error {
 
 // Pods lists the pods of a namespace, or of all, that the selector matches.
 func (c *Cluster) Pods(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
-	options := c.page()
-	options.LabelSelector = c.opts.Selector
-	err := pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]corev1.Pod, metav1.ListMeta, error) {
-		list, err := c.client.CoreV1().Pods(namespace).List(ctx, o)
-		if err != nil {
-			return nil, metav1.ListMeta{}, err
-		}
-		return list.Items, list.ListMeta, nil
-	}, func(p *corev1.Pod) string { return objectKey(&p.ObjectMeta) }, func(items []corev1.Pod, m metav1.ListMeta) error {
+	err := c.listPods(ctx, namespace, c.opts.Selector, func(items []corev1.Pod, m metav1.ListMeta) error {
 		page := scan.PodPage{Items: items}
 		if m.RemainingItemCount != nil {
 			page.Remaining = *m.RemainingItemCount
@@ -183,4 +175,18 @@ func (c *Cluster) Pods(ctx context.Context, namespace string, visit func(scan.Po
 		return visit(page)
 	})
 	return subject("list pods", namespace, err)
+}
+
+// listPods calls visit with each page of the pods of a namespace, or of all, that a
+// label selector matches.
+func (c *Cluster) listPods(ctx context.Context, namespace, selector string, visit func([]corev1.Pod, metav1.ListMeta) error) error {
+	options := c.page()
+	options.LabelSelector = selector
+	return pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]corev1.Pod, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().Pods(namespace).List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(p *corev1.Pod) string { return objectKey(&p.ObjectMeta) }, visit)
 }

@@ -127,15 +127,7 @@ func rawItems(text []byte, kind schema.GroupVersionKind) ([]rawObject, metav1.Li
 
 // LabelledPods lists the pods of all namespaces that a label selector matches.
 func (c *Cluster) LabelledPods(ctx context.Context, selector string) ([]corev1.Pod, error) {
-	options := c.page()
-	options.LabelSelector = selector
 	var pods []corev1.Pod
-	err := pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]corev1.Pod, metav1.ListMeta, error) {
-		list, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, o)
-		if err != nil {
-			return nil, metav1.ListMeta{}, err
-		}
-		return list.Items, list.ListMeta, nil
-	}, func(p *corev1.Pod) string { return objectKey(&p.ObjectMeta) }, collect(&pods))
+	err := c.listPods(ctx, metav1.NamespaceAll, selector, collect(&pods))
 	return pods, subject("list pods labelled "+selector, "", err)
 }
