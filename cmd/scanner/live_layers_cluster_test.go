@@ -102,15 +102,7 @@ spec:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: cel-wide}}
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
   validationActions: [Deny]
-  validations:
-  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
-  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
-  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
-  - message: no rights
-    expression: >-
-      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
-      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
-status: {conditionStatus: {ready: true, conditions: []}}
+` + noHostInCEL + `status: {conditionStatus: {ready: true, conditions: []}}
 ---
 apiVersion: policies.kyverno.io/v1
 kind: NamespacedValidatingPolicy
@@ -119,15 +111,7 @@ spec:
   matchConstraints:
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
   validationActions: [Deny]
-  validations:
-  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
-  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
-  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
-  - message: no rights
-    expression: >-
-      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
-      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
-status: {conditionStatus: {ready: true, conditions: []}}
+` + noHostInCEL + `status: {conditionStatus: {ready: true, conditions: []}}
 ---
 apiVersion: policies.kyverno.io/v1
 kind: PolicyException
@@ -144,15 +128,7 @@ spec:
   matchConstraints:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: frozen}}
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
-  validations:
-  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
-  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
-  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
-  - message: no rights
-    expression: >-
-      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
-      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
----
+` + noHostInCEL + `---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata: {name: layers-freeze}
@@ -165,6 +141,17 @@ spec:
   selector: {matchExpressions: [{key: namespace, operator: In, values: [roomy]}]}
   capabilities: {matchCapabilities: [{capability: sys_admin}]}
   action: Block
+`
+
+// noHostInCEL are the validations of the policies in CEL, whatever their kind.
+const noHostInCEL = `  validations:
+  - {message: nothing of the host, expression: "[object.spec.?hostPID, object.spec.?hostNetwork, object.spec.?hostIPC].all(f, !f.orValue(false))"}
+  - {message: nothing of the host, expression: "object.spec.?volumes.orValue([]).all(v, !has(v.hostPath))"}
+  - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
+  - message: no rights
+    expression: >-
+      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
+      c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
 `
 
 // layersVerdicts are the verdicts of that cluster when all of it is read.
