@@ -122,7 +122,7 @@ func (s *surroundings) checkMachines(ctx context.Context, nodes []kernel.Node) {
 	for i := range nodes {
 		n := &nodes[i]
 		n.Machine = reports[n.Node.Name]
-		if n.Machine == nil && !onWindowsNode(n.Node) {
+		if n.Machine == nil && !kernel.IsWindows(n.Node) {
 			n.MachineUnknown = cmp.Or(why[n.Node.Name], "the check did not run there")
 			s.mu.Lock()
 			s.failures = append(s.failures, Failure{
@@ -163,7 +163,7 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 	var all kernel.Enforcement
 	count := 0
 	for _, n := range s.sortedNodes() {
-		if onWindowsNode(n.node) {
+		if kernel.IsWindows(n.node) {
 			continue
 		}
 		e := n.enforcement
@@ -190,10 +190,6 @@ func (s *surroundings) anyNode() kernel.Enforcement {
 	case kernel.Unknown:
 	}
 	return all
-}
-
-func onWindowsNode(n *corev1.Node) bool {
-	return n.Status.NodeInfo.OperatingSystem == string(corev1.Windows) || n.Labels[corev1.LabelOSStable] == string(corev1.Windows)
 }
 
 // same is what two nodes have in common.

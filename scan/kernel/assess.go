@@ -21,7 +21,7 @@ func Assess(n Node, now time.Time) Enforcement {
 	if n.Node == nil {
 		return Enforcement{Capabilities: Unknown, Processes: Unknown, Agent: Unknown, Reason: "nothing is known of the node"}
 	}
-	if isWindows(n.Node) {
+	if IsWindows(n.Node) {
 		return windows(n, now)
 	}
 	agent := agentsOf(n, now)
@@ -233,7 +233,9 @@ func bpfIsOff(n Node, voices []voice) bool {
 	return best == No
 }
 
-func isWindows(n *corev1.Node) bool {
+// IsWindows tells whether a node runs Windows: as its kubelet says, whose word beats a
+// label that anyone who may label nodes can set.
+func IsWindows(n *corev1.Node) bool {
 	return strings.EqualFold(cmp.Or(n.Status.NodeInfo.OperatingSystem, n.Labels[corev1.LabelOSStable]), "windows")
 }
 

@@ -73,7 +73,7 @@ func HowToTurnOn(n *corev1.Node) *TurnOn {
 	if n == nil {
 		return nil
 	}
-	if isWindows(n) {
+	if IsWindows(n) {
 		return new(windowsTurnOn())
 	}
 	s := systemOf(n)
