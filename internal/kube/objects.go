@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"strconv"
 	"strings"
 
@@ -21,12 +20,19 @@ import (
 // Objects lists the objects of a kind in all namespaces as JSON, in the version
 // that the server prefers.
 func (c *Cluster) Objects(ctx context.Context, kind schema.GroupKind, visit func(object []byte) error) error {
+	return c.objects(ctx, kind, "", visit)
+}
+
+// objects lists those that a label selector matches; an empty one matches all.
+func (c *Cluster) objects(ctx context.Context, kind schema.GroupKind, selector string, visit func(object []byte) error) error {
 	what := "list " + kind.String()
 	mapping, err := c.mapping(ctx, kind.WithVersion(""))
 	if err == nil {
 		// The objects are passed on as they come: to decode them all and encode them
 		// again takes longer than to read them.
-		err = pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
+		options := c.page()
+		options.LabelSelector = selector
+		err = pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
 			return c.rawPage(ctx, mapping.Resource, mapping.GroupVersionKind, o)
 		}, (*rawObject).key, func(items []rawObject, _ metav1.ListMeta) error {
 			for i := range items {
@@ -64,14 +70,13 @@ func (o *rawObject) key() string { return o.namespace + "/" + o.name }
 
 // rawPage asks for one page of all objects of a resource.
 func (c *Cluster) rawPage(ctx context.Context, resource schema.GroupVersionResource, kind schema.GroupVersionKind, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
-	root := "/apis"
-	if resource.Group == "" {
-		root = "/api"
-	}
 	request := c.client.Discovery().RESTClient().Get().
-		AbsPath(path.Join(root, resource.Group, resource.Version, resource.Resource)).
+		AbsPath(root(resource)).Resource(resource.Resource).
 		SetHeader("Accept", runtime.ContentTypeJSON).
 		Param("limit", strconv.FormatInt(o.Limit, 10))
+	if o.LabelSelector != "" {
+		request.Param("labelSelector", o.LabelSelector)
+	}
 	if o.Continue != "" {
 		request.Param("continue", o.Continue)
 	}

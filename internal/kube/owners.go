@@ -60,13 +60,16 @@ func (c *Cluster) Owner(ctx context.Context, namespace string, kind schema.Group
 // kinds knows what the server serves. It asks once, when first needed.
 type kinds struct {
 	discovery discovery.CachedDiscoveryInterfaceWithContext
-	mapper    meta.RESTMapperWithContext
+	mapper    *restmapper.DeferredDiscoveryRESTMapper
 }
 
 func newKinds(client discovery.DiscoveryInterfaceWithContext) *kinds {
 	cached := memory.NewMemCacheClientWithContext(client)
 	return &kinds{discovery: cached, mapper: restmapper.NewDeferredDiscoveryRESTMapperWithContext(cached)}
 }
+
+// forget has the server asked anew what it serves.
+func (k *kinds) forget(ctx context.Context) { k.mapper.ResetWithContext(ctx) }
 
 // mapping finds the resource of a kind. An owner that was written by an older
 // version of its controller is found in the version that is served now. Of a kind
