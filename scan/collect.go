@@ -120,7 +120,7 @@ func (c *collector) join(ctx context.Context, pods []corev1.Pod, digests []Diges
 			first, groups = append(first, i), append(groups, g)
 		}
 		n := c.around.node(pod.Spec.NodeName)
-		n.containers += running(pod)
+		n.containers += RunningContainers(pod)
 		if phase := pod.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 			if g.ended == nil {
 				g.ended = map[placement]int{}
@@ -137,8 +137,8 @@ func (c *collector) join(ctx context.Context, pods []corev1.Pod, digests []Diges
 	})
 }
 
-// running counts the containers of a pod that run.
-func running(pod *corev1.Pod) int {
+// RunningContainers counts the containers of a pod that run.
+func RunningContainers(pod *corev1.Pod) int {
 	n := 0
 	for i := range pod.Status.ContainerStatuses {
 		if pod.Status.ContainerStatuses[i].State.Running != nil {
@@ -171,17 +171,12 @@ func parallel(n int, f func(int)) {
 // group finds the group of a pod.
 func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) (g *group, isNew bool) {
 	key := groupKey{cohort: cohort{namespace: pod.Namespace}, digest: digest}
-	ref := ControllerOf(pod.OwnerReferences)
-	// The kubelet shows its static pods as owned by their node: they are pods of
-	// their own.
-	if ref != nil && ref.Kind == "Node" && ref.APIVersion == "v1" {
-		ref = nil
-	}
+	ref := followed(pod.OwnerReferences)
 	if ref == nil {
 		key.pod = pod.Name
 	} else {
 		key.owner = ownerRef{ref.APIVersion, ref.Kind, ref.Name, string(ref.UID)}
-		key.hash = cmp.Or(pod.Labels[labelTemplateHash], pod.Labels["controller-revision-hash"])
+		key.hash = templateHash(pod.Labels)
 	}
 	g = c.groups[key]
 	if g == nil {
@@ -261,10 +256,7 @@ func (c *collector) rows(ctx context.Context) []*rows {
 			}
 			continue
 		}
-		w, claims, hash := c.owners.top(ctx, co.namespace, ref, co.hash)
-		if w.Name != "" && hash != "" && hash != co.hash {
-			w, claims = Workload{}, claim(ref, "its pods carry another "+labelTemplateHash)
-		}
+		w, claims := c.owners.workload(ctx, co.namespace, ref, co.hash)
 		for i, key := range keys {
 			switch {
 			case w.Name == "":

@@ -107,7 +107,7 @@ func (s *surroundings) failed(subject string, err error, affects string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failures = append(s.failures, failureOf(subject, "", err, affects))
+	s.failures = append(s.failures, FailureOf(subject, "", err, affects))
 }
 
 // untold reports whether err says no more than that manifests do not tell of a thing.

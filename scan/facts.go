@@ -48,7 +48,7 @@ func (s *factSource) fail(subject string, err error, affects string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed[subject] = failureOf(subject, "", err, affects)
+	s.failed[subject] = FailureOf(subject, "", err, affects)
 }
 
 // failures are what was asked for and could not be read.

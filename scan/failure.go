@@ -8,8 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// failureOf makes a failure of an error that reading subject ended with.
-func failureOf(subject, namespace string, err error, affects string) Failure {
+// FailureOf makes a failure of an error that reading subject ended with.
+func FailureOf(subject, namespace string, err error, affects string) Failure {
 	return Failure{Subject: subject, Namespace: namespace, Reason: failureReason(err), Message: err.Error(), Affects: affects}
 }
 

@@ -14,7 +14,7 @@ import (
 // ownerIndex follows the owners of pods. Kinds that have many objects are listed
 // once, as soon as a pod names the first of them; others are read one by one.
 type ownerIndex struct {
-	cluster Cluster
+	cluster OwnerReader
 	// everywhere tells that a kind is listed in all namespaces at once, and not in
 	// each that has a pod which names it. It changes only before the first pod.
 	everywhere bool
@@ -47,7 +47,7 @@ type ownerKind struct {
 	err    error
 }
 
-func newOwnerIndex(cluster Cluster, everywhere bool) *ownerIndex {
+func newOwnerIndex(cluster OwnerReader, everywhere bool) *ownerIndex {
 	return &ownerIndex{
 		cluster: cluster, everywhere: everywhere,
 		kinds: map[ownerScope]*ownerKind{}, single: map[ownerName]ownerAnswer{},

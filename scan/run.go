@@ -95,7 +95,7 @@ func (r *clusterRun) begin(ctx context.Context) error {
 		return fmt.Errorf("server version: %w", err)
 	}
 	if err != nil {
-		r.missing = append(r.missing, failureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed"))
+		r.missing = append(r.missing, FailureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed"))
 	}
 	engine, start, err := Begin(r.Start, r.Level, r.PSSVersion, server)
 	if err != nil {
@@ -163,7 +163,7 @@ func (r *clusterRun) readNamed(ctx context.Context, names []string) error {
 	}
 	for _, ns := range empty {
 		if err := r.around.namespacesErr; err != nil {
-			r.missing = append(r.missing, failureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
+			r.missing = append(r.missing, FailureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
 		} else if r.around.namespaces[ns] == nil {
 			r.missing = append(r.missing, Failure{
 				Subject: "namespace " + ns, Namespace: ns, Reason: FailureNotFound,
@@ -188,7 +188,7 @@ func (r *clusterRun) podsFailed(namespace string, err error) error {
 		return err
 	}
 	r.partial[namespace] = "not all pods could be read"
-	r.missing = append(r.missing, failureOf("pods", namespace, err, "workloads that were not seen, and whether the others are closed"))
+	r.missing = append(r.missing, FailureOf("pods", namespace, err, "workloads that were not seen, and whether the others are closed"))
 	return nil
 }
 
@@ -198,13 +198,13 @@ func (r *clusterRun) end(ctx context.Context) error {
 	owners.wait()
 	all, err := r.addTemplates(ctx, r.collector.rows(ctx))
 	if err != nil && ctx.Err() == nil {
-		r.missing = append(r.missing, failureOf("templates", "", err, "workloads without pods"))
+		r.missing = append(r.missing, FailureOf("templates", "", err, "workloads without pods"))
 	}
 	if ctx.Err() != nil {
 		return r.interrupted()
 	}
 	for scope, err := range owners.failures() {
-		r.missing = append(r.missing, failureOf(scope.kind.Kind, scope.namespace, err, "whether pods belong to the "+scope.kind.Kind+" that they name"))
+		r.missing = append(r.missing, scope.failure(err))
 	}
 	r.missing = append(r.missing, r.collector.facts.failures()...)
 	if r.Start.Selector != "" && r.collector.pods == 0 && len(r.partial) == 0 {
