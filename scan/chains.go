@@ -43,7 +43,7 @@ func (c *Chains) Workload(ctx context.Context, m *metav1.ObjectMeta) (w Workload
 	if ref == nil {
 		return Workload{}, ""
 	}
-	return c.index.workload(ctx, m.Namespace, ref, templateHash(m.Labels))
+	return c.index.workload(ctx, m.Namespace, ref, TemplateHash(m.Labels))
 }
 
 // Failures are the kinds of owners that could not be read.
@@ -74,8 +74,8 @@ func followed(refs []metav1.OwnerReference) *metav1.OwnerReference {
 	return ref
 }
 
-// templateHash is the hash of the template that an object was made of.
-func templateHash(labels map[string]string) string {
+// TemplateHash is the hash of the template that an object was made of.
+func TemplateHash(labels map[string]string) string {
 	return cmp.Or(labels[labelTemplateHash], labels["controller-revision-hash"])
 }
 

@@ -176,7 +176,7 @@ func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) (
 		key.pod = pod.Name
 	} else {
 		key.owner = ownerRef{ref.APIVersion, ref.Kind, ref.Name, string(ref.UID)}
-		key.hash = templateHash(pod.Labels)
+		key.hash = TemplateHash(pod.Labels)
 	}
 	g = c.groups[key]
 	if g == nil {

@@ -9,21 +9,6 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// Scope is which pods a set is for. Every part of a set means the same pods by it.
-type Scope struct {
-	// Namespaces are those that are named; none means the whole cluster, also its
-	// namespaces to come.
-	Namespaces []string `json:"namespaces,omitempty"`
-	// Exclude are namespaces left out of the whole cluster, beside those that always
-	// are: Always.
-	Exclude []string `json:"exclude,omitempty"`
-	// Own is the scanner's own namespace, which is left out always; empty when it runs
-	// in none.
-	Own string `json:"own,omitempty"`
-	// Labels are those that a pod must carry, all of them.
-	Labels map[string]string `json:"labels,omitempty"`
-}
-
 // Workload is one workload in scope.
 type Workload struct {
 	scan.Workload
@@ -32,22 +17,30 @@ type Workload struct {
 	// were added for debugging, by a rollout).
 	Specimens []Specimen
 	// Selector are labels that all its pods carry, as its controller selects them by;
-	// for a pod without a controller its own labels.
+	// for a pod without a controller its own labels. It is empty where there are none:
+	// then nothing selects just these pods, and a policy with such a selector would
+	// select every pod of the namespace.
 	Selector map[string]string
 }
 
 // Specimen is one distinct pod of a workload.
 type Specimen struct {
-	// Pod has namespace, name (of one of the live pods, or empty), labels, annotations,
-	// owner and the whole spec with the API server's defaults. Its status is empty.
+	// Pod has namespace, name (of one of the live pods, or empty), labels, the annotations
+	// that a layer reads, owner, and the spec with the API server's defaults, but without
+	// the node and without the values of the environment. Its status is empty.
 	Pod *corev1.Pod
-	// Live is how many pods look like this, 0 for a template that no pod looks like.
+	// Live is how many pods look like this and have not ended, 0 for a template that no
+	// pod looks like.
 	Live int
 	// Nodes are the nodes where they run, sorted.
 	Nodes []string
-	// Inspected gives, by container, what was found behind paths in a running one; nil
-	// when nobody looked.
+	// Inspected gives, by container, what was found behind paths in a running one: the
+	// real path, "" where there is none. Containers that nobody could look into are
+	// missing; it is nil when nobody looked.
 	Inspected map[string]map[string]string
+
+	// running are the containers that run in Pod.
+	running []string
 }
 
 // Inventory is all that was read of a scope.
