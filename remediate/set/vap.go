@@ -1,0 +1,172 @@
+package set
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/escape-scanner/escape-scanner/remediate/targets"
+)
+
+// renderVAP renders the standards as ValidatingAdmissionPolicies with their bindings:
+// one pair for pods and one for whatever has a template of pods.
+func renderVAP(o Options) ([]Object, []string, error) {
+	version, notes, err := parseStandards(o.PSSVersion)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules := standards(o.Level, version)
+	var objects []Object
+	for _, policy := range []*admissionregistrationv1.ValidatingAdmissionPolicy{
+		podsVAP(o, rules, title(o.Level, version)), templatesVAP(o, rules, title(o.Level, version)),
+	} {
+		object := Object{Part: PartAdmission}
+		if object.Audit, err = asObject(policy); err != nil {
+			return nil, nil, err
+		}
+		if o.Action != ActionAudit {
+			object.Enforce = object.Audit.DeepCopy()
+		}
+		binding, err := bindVAP(o, policy.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		objects = append(objects, object, binding)
+	}
+	if len(o.Scope.Labels) > 0 {
+		notes = append(notes, "The ValidatingAdmissionPolicies select pods by labels, and whoever may change a pod's labels may take it out of their sight: "+
+			"what is added to it afterwards, as an ephemeral container, is not judged then.")
+	}
+	return objects, notes, nil
+}
+
+// podsVAP judges pods when they are created, and again when the API server's own
+// plugin would.
+func podsVAP(o Options, rules []rule, title string) *admissionregistrationv1.ValidatingAdmissionPolicy {
+	changed := "request.operation != 'UPDATE' || " + significant()
+	if len(o.Scope.Labels) > 0 {
+		// A pod that gets the labels comes into scope.
+		changed += " || !(" + labelled("oldObject.metadata.?labels", o.Scope.Labels) + ")"
+	}
+	policy := newVAP(o, o.Name, rules, roots{spec: "dyn(object.spec)", annotations: "object.metadata.?annotations.orValue({})"}, title)
+	policy.Spec.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "changed", Expression: changed}}
+	policy.Spec.MatchConstraints.ResourceRules = []admissionregistrationv1.NamedRuleWithOperations{
+		whenChanged("", corev1.ResourcePods.String(), "pods/ephemeralcontainers"),
+	}
+	return policy
+}
+
+// templatesVAP judges templates of pods, so that a Deployment is refused and not only
+// its pods, where nobody looks.
+func templatesVAP(o Options, rules []rule, title string) *admissionregistrationv1.ValidatingAdmissionPolicy {
+	policy := newVAP(o, o.Name+"-templates", rules, roots{
+		before:      []admissionregistrationv1.Variable{{Name: "template", Expression: template("object") + ".orValue({})"}},
+		spec:        "variables.template.?spec.orValue({})",
+		annotations: "variables.template.?metadata.?annotations.orValue({})",
+	}, title)
+	// Not every ReplicationController has a template.
+	conditions := []admissionregistrationv1.MatchCondition{
+		{Name: "has-template", Expression: "(" + template("object") + ").hasValue()"},
+		{Name: "changed", Expression: "request.operation != 'UPDATE' || " + template("object") + " != " + template("oldObject")},
+	}
+	if len(o.Scope.Labels) > 0 {
+		conditions = append(conditions, admissionregistrationv1.MatchCondition{
+			Name: "labels", Expression: labelled("("+template("object")+").?metadata.?labels", o.Scope.Labels),
+		})
+	}
+	policy.Spec.MatchConditions = conditions
+	policy.Spec.MatchConstraints.ResourceRules = []admissionregistrationv1.NamedRuleWithOperations{
+		whenChanged("", "podtemplates", "replicationcontrollers"),
+		whenChanged("apps", "daemonsets", "deployments", "replicasets", "statefulsets"),
+		whenChanged("batch", "cronjobs", "jobs"),
+	}
+	return policy
+}
+
+// template is the optional pod template of an object of any kind that has one: a
+// PodTemplate's, a CronJob's, or that of all others.
+func template(object string) string {
+	return fmt.Sprintf("dyn(%[1]s).?template.or(dyn(%[1]s).?spec.?jobTemplate.?spec.?template).or(dyn(%[1]s).?spec.?template)", object)
+}
+
+func newVAP(o Options, name string, rules []rule, from roots, title string) *admissionregistrationv1.ValidatingAdmissionPolicy {
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: objectLabels(o)},
+	}
+	policy.Spec.FailurePolicy = new(admissionregistrationv1.Fail)
+	policy.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{}
+	policy.Spec.Variables, policy.Spec.Validations = together(rules, from, title)
+	return policy
+}
+
+func whenChanged(group string, resources ...string) admissionregistrationv1.NamedRuleWithOperations {
+	return admissionregistrationv1.NamedRuleWithOperations{RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources},
+	}}
+}
+
+// bindVAP puts a policy into force where the scope says, in both forms.
+func bindVAP(o Options, policy string) (Object, error) {
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"},
+		ObjectMeta: metav1.ObjectMeta{Name: policy, Labels: objectLabels(o)},
+	}
+	binding.Spec.PolicyName = policy
+	binding.Spec.MatchResources = &admissionregistrationv1.MatchResources{NamespaceSelector: namespaceSelector(o.Scope)}
+	if policy == o.Name && len(o.Scope.Labels) > 0 {
+		binding.Spec.MatchResources.ObjectSelector = &metav1.LabelSelector{MatchLabels: maps.Clone(o.Scope.Labels)}
+	}
+	object := Object{Part: PartAdmission}
+	var err error
+	binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Warn, admissionregistrationv1.Audit}
+	if object.Audit, err = asObject(binding); err != nil || o.Action == ActionAudit {
+		return object, err
+	}
+	binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny, admissionregistrationv1.Audit}
+	object.Enforce, err = asObject(binding)
+	return object, err
+}
+
+// namespaceSelector selects the namespaces of a scope by their names: those that are
+// named, or all but those that are left out.
+func namespaceSelector(s targets.Scope) *metav1.LabelSelector {
+	requirement := metav1.LabelSelectorRequirement{
+		Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: slices.Clone(s.Namespaces),
+	}
+	if len(s.Namespaces) == 0 {
+		requirement.Operator = metav1.LabelSelectorOpNotIn
+		requirement.Values = append(targets.Always(), s.Exclude...)
+		if s.Own != "" {
+			requirement.Values = append(requirement.Values, s.Own)
+		}
+	}
+	slices.Sort(requirement.Values)
+	requirement.Values = slices.Compact(requirement.Values)
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{requirement}}
+}
+
+// objectLabels are on every object of a set.
+func objectLabels(o Options) map[string]string {
+	return map[string]string{LabelManagedBy: ManagedBy, LabelSet: o.Name, LabelVersion: Version}
+}
+
+// asObject makes of a typed object what is applied: without status, and without what
+// only the API server writes.
+func asObject(typed any) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	if err != nil {
+		return nil, fmt.Errorf("render %T: %w", typed, err)
+	}
+	delete(content, "status")
+	object := &unstructured.Unstructured{Object: content}
+	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
+	return object, nil
+}
