@@ -15,8 +15,8 @@ import (
 // other objects.
 const Version = "1"
 
-// Labels on every object of a set (on a namespace they stand beside the labels that
-// are the policy itself).
+// Labels on every object of a set. A namespace gets LabelSet and LabelVersion only,
+// beside those that are the policy itself: who manages it is not for us to say.
 const (
 	// LabelManagedBy has the value escape-scanner.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
@@ -96,6 +96,8 @@ type Options struct {
 type Facts struct {
 	// Namespaces are those of the cluster, nil when they were not read.
 	Namespaces []string
+	// NamespaceLabels are their labels, nil when they were not read.
+	NamespaceLabels map[string]map[string]string
 	// Workloads are those in scope, nil when they were not read. With them a full set says
 	// what a precise one would spare.
 	Workloads []targets.Workload

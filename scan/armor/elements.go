@@ -78,12 +78,12 @@ func Elements() []Element {
 }
 
 // PathsToInspect is what is worth resolving inside of a running container: every
-// path of the set and every path that one of the policies blocks or audits.
+// file of the set and every path that one of the policies blocks or audits.
 // What Container.Paths says of them decides whether a rule on a path bites.
 func PathsToInspect(policies []*Policy) []string {
 	var paths []string
 	for _, p := range places {
-		paths = append(paths, p.Paths...)
+		paths = append(paths, p.Files()...)
 	}
 	for _, p := range policies {
 		paths = append(paths, p.process.named...)
