@@ -32,7 +32,11 @@ func liveWriter(t *testing.T, config *rest.Config) *Writer {
 func objectOf(t *testing.T, text string) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+	content, err := yaml.YAMLToJSON([]byte(text))
+	if err == nil {
+		err = u.UnmarshalJSON(content)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return u
