@@ -59,7 +59,7 @@ func (r *renderer) cutNamespace(part Part, namespace string, fits []fit) []cut {
 			suffix: "-" + digest(labels), why: []string{r.forWhom(f, rest)},
 		}
 		if others := overlapped(labels, f, fits, part, rest); len(others) > 0 {
-			text := fmt.Sprintf("The labels of %s select pods of %s too, which get %s with it.", named(f), strings.Join(others, ", "), elementNames(rest))
+			text := fmt.Sprintf("The labels of %s select pods of %s too, which get %s with it.", f, strings.Join(others, ", "), elementNames(rest))
 			own.why = append(own.why, text)
 			r.note("%s", text)
 		}
@@ -91,7 +91,7 @@ func (r *renderer) shared(part Part, fits []fit) (whole []armor.Element, why []s
 			continue
 		}
 		whole = inOrder(r.choice.elements[part], slices.Concat(whole, rest))
-		text := fmt.Sprintf("%s has no labels of its own, so %s holds for all of its namespace", named(f), elementNames(rest))
+		text := fmt.Sprintf("%s has no labels of its own, so %s holds for all of its namespace", f, elementNames(rest))
 		why = append(why, text)
 		r.note("%s.", text)
 	}
@@ -134,7 +134,7 @@ func overlapped(labels map[string]string, of fit, fits []fit, part Part, element
 		}
 		for i := range f.Specimens {
 			if carries(f.Specimens[i].Pod.Labels, labels) {
-				names = append(names, named(f))
+				names = append(names, f.String())
 				break
 			}
 		}
@@ -152,10 +152,11 @@ func carries(have, want map[string]string) bool {
 }
 
 func (r *renderer) forWhom(f fit, elements []armor.Element) string {
-	return fmt.Sprintf("%s: needed on %s", elementNames(elements), named(f))
+	return fmt.Sprintf("%s: needed on %s", elementNames(elements), f)
 }
 
-func named(f fit) string { return f.Kind + " " + f.Namespace + "/" + f.Name }
+// String names the workload.
+func (f fit) String() string { return f.Kind + " " + f.Namespace + "/" + f.Name }
 
 func elementNames(elements []armor.Element) string {
 	names := make([]string, len(elements))
