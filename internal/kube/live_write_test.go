@@ -180,11 +180,11 @@ spec:
 			t.Error(err)
 		}
 	})
-	list, err := w.List(t.Context(), ref.GroupKind(), "live=writes")
+	list, err := w.List(t.Context(), ref.GroupKind(), "", "live=writes")
 	if err != nil || len(list) != 1 || remediate.RefOf(&list[0]) != ref {
 		t.Errorf("list: %v, %v", list, err)
 	}
-	if list, err = w.List(t.Context(), ref.GroupKind(), "live=reads"); err != nil || len(list) != 0 {
+	if list, err = w.List(t.Context(), ref.GroupKind(), "", "live=reads"); err != nil || len(list) != 0 {
 		t.Errorf("list of others: %v, %v", list, err)
 	}
 	// A namespace that warns: what the server says along comes back.

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,11 +21,12 @@ import (
 // Objects lists the objects of a kind in all namespaces as JSON, in the version
 // that the server prefers.
 func (c *Cluster) Objects(ctx context.Context, kind schema.GroupKind, visit func(object []byte) error) error {
-	return c.objects(ctx, kind, "", visit)
+	return c.objects(ctx, kind, metav1.NamespaceAll, "", visit)
 }
 
-// objects lists those that a label selector matches; an empty one matches all.
-func (c *Cluster) objects(ctx context.Context, kind schema.GroupKind, selector string, visit func(object []byte) error) error {
+// objects lists those of a namespace, or of all, that a label selector matches; an
+// empty one matches all.
+func (c *Cluster) objects(ctx context.Context, kind schema.GroupKind, namespace, selector string, visit func(object []byte) error) error {
 	what := "list " + kind.String()
 	mapping, err := c.mapping(ctx, kind.WithVersion(""))
 	if err == nil {
@@ -33,7 +35,7 @@ func (c *Cluster) objects(ctx context.Context, kind schema.GroupKind, selector s
 		options := c.page()
 		options.LabelSelector = selector
 		err = pages(ctx, c.retry, options, func(ctx context.Context, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
-			return c.rawPage(ctx, mapping.Resource, mapping.GroupVersionKind, o)
+			return c.rawPage(ctx, mapping, namespace, o)
 		}, (*rawObject).key, func(items []rawObject, _ metav1.ListMeta) error {
 			for i := range items {
 				if err := visit(items[i].json); err != nil {
@@ -46,13 +48,13 @@ func (c *Cluster) objects(ctx context.Context, kind schema.GroupKind, selector s
 	var stopped visitError
 	switch {
 	case errors.As(err, &stopped):
-		return subject(what, "", stopped.err)
+		return subject(what, namespace, stopped.err)
 	case apierrors.IsNotFound(err):
 		// Of the list itself too: the kind was taken away since the server was asked
 		// what it serves.
-		return subject(what, "", scan.ErrNotServed)
+		return subject(what, namespace, scan.ErrNotServed)
 	}
-	return subject(what, "", err)
+	return subject(what, namespace, err)
 }
 
 // visitError is an error of the visitor, whatever its kind.
@@ -68,10 +70,12 @@ type rawObject struct {
 
 func (o *rawObject) key() string { return o.namespace + "/" + o.name }
 
-// rawPage asks for one page of all objects of a resource.
-func (c *Cluster) rawPage(ctx context.Context, resource schema.GroupVersionResource, kind schema.GroupVersionKind, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
+// rawPage asks for one page of the objects of a resource in a namespace, or in all.
+func (c *Cluster) rawPage(ctx context.Context, mapping *meta.RESTMapping, namespace string, o metav1.ListOptions) ([]rawObject, metav1.ListMeta, error) {
 	request := c.client.Discovery().RESTClient().Get().
-		AbsPath(root(resource)).Resource(resource.Resource).
+		AbsPath(root(mapping.Resource)).
+		NamespaceIfScoped(namespace, namespace != "").
+		Resource(mapping.Resource.Resource).
 		SetHeader("Accept", runtime.ContentTypeJSON).
 		Param("limit", strconv.FormatInt(o.Limit, 10))
 	if o.LabelSelector != "" {
@@ -88,7 +92,7 @@ func (c *Cluster) rawPage(ctx context.Context, resource schema.GroupVersionResou
 	if err != nil {
 		return nil, metav1.ListMeta{}, err
 	}
-	return rawItems(text, kind)
+	return rawItems(text, mapping.GroupVersionKind)
 }
 
 // rawItems takes a list apart. The items of a list leave their kind out where the

@@ -48,10 +48,11 @@ func (w *Writer) Get(ctx context.Context, ref remediate.Ref) (*unstructured.Unst
 	return object, subject(what, "", unserved(err))
 }
 
-// List reads the objects of a kind in all namespaces that a label selector matches.
-func (w *Writer) List(ctx context.Context, kind schema.GroupKind, selector string) ([]unstructured.Unstructured, error) {
+// List reads the objects of a kind that a label selector matches, in a namespace or,
+// when that is empty, in all.
+func (w *Writer) List(ctx context.Context, kind schema.GroupKind, namespace, selector string) ([]unstructured.Unstructured, error) {
 	var objects []unstructured.Unstructured
-	err := w.cluster.objects(ctx, kind, selector, func(text []byte) error {
+	err := w.cluster.objects(ctx, kind, namespace, selector, func(text []byte) error {
 		object := unstructured.Unstructured{}
 		if err := object.UnmarshalJSON(text); err != nil {
 			return fmt.Errorf("the API server's answer: %w", err)
