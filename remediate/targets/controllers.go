@@ -111,6 +111,10 @@ type controller struct {
 	Spec     struct {
 		Replicas *int32                 `json:"replicas"`
 		Template corev1.PodTemplateSpec `json:"template"`
+		// Claims are those of which a StatefulSet gives each pod its own.
+		Claims []struct {
+			Metadata metav1.ObjectMeta `json:"metadata"`
+		} `json:"volumeClaimTemplates"`
 		// JobTemplate is that of a CronJob.
 		JobTemplate struct {
 			Spec struct {
@@ -134,6 +138,11 @@ func (c *controllers) take(kind schema.GroupKind, owners map[[2]string]scan.Owne
 	}
 	if !c.scope.Includes(o.Metadata.Namespace, made.Labels) || c.owned(&o) {
 		return
+	}
+	for _, claim := range o.Spec.Claims {
+		made.Spec.Volumes = append(made.Spec.Volumes, corev1.Volume{Name: claim.Metadata.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Metadata.Name + "-" + o.Metadata.Name},
+		}})
 	}
 	selects, err := selectedLabels(kind, object)
 	if err != nil {

@@ -1,6 +1,7 @@
 package targets
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"maps"
 	"slices"
@@ -115,6 +116,8 @@ func digestOf(pod *corev1.Pod) digest {
 			essence.Spec.Volumes = append(essence.Spec.Volumes, volumeEssence(v))
 		}
 	}
+	// A StatefulSet puts the claims of its pods before the other volumes.
+	slices.SortFunc(essence.Spec.Volumes, func(a, b corev1.Volume) int { return cmp.Compare(a.Name, b.Name) })
 	// The generated encoders write maps in the order of their keys.
 	text, err := essence.Marshal()
 	if err != nil {

@@ -1,0 +1,224 @@
+package targets_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/escape-scanner/escape-scanner/internal/demo"
+	"github.com/escape-scanner/escape-scanner/internal/manifest"
+	"github.com/escape-scanner/escape-scanner/internal/snapshot"
+	"github.com/escape-scanner/escape-scanner/remediate/targets"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// readDump reads a dump of a whole cluster.
+func readDump(t *testing.T, text io.Reader) *snapshot.Dump {
+	t.Helper()
+	dump, err := snapshot.ReadDump(t.Context(), manifest.Inputs{Paths: []string{manifest.Stdin}, Stdin: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump.Complete = true
+	return dump
+}
+
+func demoDump(t *testing.T) *snapshot.Dump {
+	t.Helper()
+	names, err := fs.Glob(demo.Files(), "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all bytes.Buffer
+	for _, name := range names {
+		text, err := fs.ReadFile(demo.Files(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString("---\n")
+		all.Write(text)
+		all.WriteString("\n")
+	}
+	return readDump(t, &all)
+}
+
+func read(t *testing.T, cluster scan.Cluster, scope targets.Scope, opts targets.Options) *targets.Inventory {
+	t.Helper()
+	inventory, err := targets.Read(t.Context(), cluster, scope, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inventory
+}
+
+// The demo cluster: every pod is in one workload, and none of those always left out.
+func TestReadDemo(t *testing.T) {
+	t.Parallel()
+	dump := demoDump(t)
+	inventory := read(t, dump, targets.Scope{}, targets.Options{})
+	noFailures(t, inventory)
+
+	want := 0
+	if err := dump.Pods(t.Context(), "", func(page scan.PodPage) error {
+		for i := range page.Items {
+			p := &page.Items[i]
+			if !slices.Contains(targets.Always(), p.Namespace) && p.Status.Phase != "Succeeded" && p.Status.Phase != "Failed" {
+				want++
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got, seen := 0, map[string]bool{}
+	for i := range inventory.Workloads {
+		w := &inventory.Workloads[i]
+		if slices.Contains(targets.Always(), w.Namespace) {
+			t.Errorf("%s is in scope", w.Workload)
+		}
+		if seen[w.String()] {
+			t.Errorf("%s comes twice", w.Workload)
+		}
+		seen[w.String()] = true
+		for _, s := range w.Specimens {
+			got += s.Live
+			if !carries(s.Pod.Labels, w.Selector) {
+				t.Errorf("%s: %v does not select %v", w.Workload, w.Selector, s.Pod.Labels)
+			}
+		}
+	}
+	if got != want || want == 0 {
+		t.Errorf("%d pods in workloads, want %d", got, want)
+	}
+	if len(inventory.Containers) == 0 {
+		t.Error("no containers on any node")
+	}
+	if !seen["monitoring/Deployment/grafana"] {
+		t.Errorf("no grafana among %v", slices.Sorted(maps.Keys(seen)))
+	}
+}
+
+func carries(labels, selector map[string]string) bool {
+	for key, value := range selector {
+		if got, ok := labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// broken is a cluster of which some things cannot be read.
+type broken struct {
+	scan.Cluster
+	pods    func(ctx context.Context, namespace string, visit func(scan.PodPage) error) error
+	objects func(kind schema.GroupKind) error
+}
+
+func (b broken) Pods(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
+	if b.pods != nil {
+		return b.pods(ctx, namespace, visit)
+	}
+	return b.Cluster.Pods(ctx, namespace, visit)
+}
+
+func (b broken) Objects(ctx context.Context, kind schema.GroupKind, visit func([]byte) error) error {
+	if b.objects != nil {
+		if err := b.objects(kind); err != nil {
+			return err
+		}
+	}
+	return b.Cluster.Objects(ctx, kind, visit)
+}
+
+var errForbidden = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("no"))
+
+// What cannot be read is said, and the rest is read all the same.
+func TestReadFailures(t *testing.T) {
+	t.Parallel()
+	demo := demoDump(t)
+	all := len(read(t, &demo.Snapshot, targets.Scope{}, targets.Options{}).Workloads)
+
+	t.Run("pods all at once", func(t *testing.T) {
+		t.Parallel()
+		cluster := broken{Cluster: &demo.Snapshot, pods: func(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
+			switch namespace {
+			case "":
+				return errForbidden
+			case "kube-system":
+				t.Error("pods of kube-system are asked for, which is out of scope")
+			}
+			return demo.Pods(ctx, namespace, visit)
+		}}
+		inventory := read(t, cluster, targets.Scope{}, targets.Options{})
+		if len(inventory.Workloads) != all {
+			t.Errorf("%d workloads, want %d", len(inventory.Workloads), all)
+		}
+		if len(inventory.Failures) != 1 || !strings.Contains(inventory.Failures[0].Affects, "containers") {
+			t.Errorf("failures: %+v", inventory.Failures)
+		}
+	})
+	t.Run("pods from the middle on", func(t *testing.T) {
+		t.Parallel()
+		cluster := broken{Cluster: &demo.Snapshot, pods: func(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
+			if namespace != "" {
+				t.Errorf("pods of %s are read a second time", namespace)
+			}
+			return errors.Join(demo.Pods(ctx, namespace, visit), errForbidden)
+		}}
+		inventory := read(t, cluster, targets.Scope{}, targets.Options{Failures: []scan.Failure{{Subject: "before"}}})
+		if len(inventory.Failures) != 2 || inventory.Failures[0].Subject != "before" || inventory.Failures[1].Subject != "pods" {
+			t.Errorf("failures: %+v", inventory.Failures)
+		}
+		if len(inventory.Workloads) != all {
+			t.Errorf("%d workloads, want %d", len(inventory.Workloads), all)
+		}
+	})
+	t.Run("kinds", func(t *testing.T) {
+		t.Parallel()
+		cluster := broken{Cluster: &demo.Snapshot, objects: func(kind schema.GroupKind) error {
+			switch kind.Kind {
+			case "Job":
+				return scan.ErrNotServed
+			case "CronJob":
+				return scan.ErrNotRecorded
+			}
+			return nil
+		}}
+		inventory := read(t, cluster, targets.Scope{}, targets.Options{})
+		if len(inventory.Failures) != 1 || inventory.Failures[0].Subject != "CronJob" || inventory.Failures[0].Reason != scan.FailureNotFound {
+			t.Errorf("failures: %+v", inventory.Failures)
+		}
+	})
+	t.Run("a namespace that is not there", func(t *testing.T) {
+		t.Parallel()
+		inventory := read(t, demo, targets.Scope{Namespaces: []string{"shopp"}}, targets.Options{})
+		if len(inventory.Failures) != 1 || !strings.Contains(inventory.Failures[0].Message, `"shopp" does not exist`) || len(inventory.Workloads) != 0 {
+			t.Errorf("got %+v", inventory)
+		}
+	})
+}
+
+func TestReadEnds(t *testing.T) {
+	t.Parallel()
+	demo := demoDump(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cluster := broken{Cluster: demo, pods: func(ctx context.Context, namespace string, visit func(scan.PodPage) error) error {
+		cancel()
+		return demo.Pods(ctx, namespace, visit)
+	}}
+	if _, err := targets.Read(ctx, cluster, targets.Scope{}, targets.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := targets.Read(t.Context(), demo, targets.Scope{Namespaces: []string{"kyverno"}}, targets.Options{}); err == nil {
+		t.Error("a wrong scope was read")
+	}
+}
