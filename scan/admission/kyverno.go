@@ -76,6 +76,8 @@ type kyvernoRule struct {
 	Validate         *kyvernoValidate  `json:"validate"`
 	Mutate           *kyvernoMutate    `json:"mutate"`
 	Generate         json.RawMessage   `json:"generate"`
+
+	conditions kyvernoPreconditions
 }
 
 type kyvernoMutate struct {
@@ -252,6 +254,7 @@ func (r *kyvernoRule) settle() error {
 	if r.Exclude != nil {
 		r.Exclude.settle()
 	}
+	r.conditions = readPreconditions(r.Preconditions)
 	if r.Validate == nil || r.Validate.PodSecurity == nil {
 		return nil
 	}

@@ -140,8 +140,11 @@ func (j *kyvernoJudge) unknown(r *kyvernoRule, matched, excluded match) string {
 	if excluded.is == maybe {
 		return "whether its exclude block leaves the pod out is not known: " + excluded.why
 	}
+	if m := r.conditions.met(j.target); m.is == maybe {
+		return m.why
+	}
 	switch {
-	case given(r.Preconditions) || len(r.CELPreconditions) > 0:
+	case len(r.CELPreconditions) > 0:
 		return "its preconditions are not evaluated"
 	case len(r.Context) > 0:
 		return "the context that it loads is not known"

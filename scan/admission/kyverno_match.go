@@ -84,12 +84,16 @@ func targetOf(s Subject) *target {
 }
 
 // matches tells whether a rule of the policy is asked about the creation of the pod,
-// and whether its exclude block takes the pod out.
+// and whether its exclude block takes the pod out. Preconditions that are not evaluated
+// do not count here.
 func (p *KyvernoRules) matches(r *kyvernoRule, t *target) (matched, excluded match) {
 	if p.Kind == kindPolicy && p.Namespace != t.namespace {
 		return match{}, match{}
 	}
 	matched = r.Match.includes(t)
+	if matched.is == no || r.conditions.met(t).is == no {
+		return match{}, match{}
+	}
 	if r.Exclude != nil {
 		excluded = r.Exclude.excludes(t)
 	}
@@ -316,7 +320,7 @@ func (p *KyvernoRules) reads() Keys {
 	var keys Keys
 	for i := range p.spec.Rules {
 		r := &p.spec.Rules[i]
-		keys = keys.with(r.Match.reads())
+		keys = keys.with(r.Match.reads()).with(Keys{Labels: r.conditions.labels()})
 		if r.Exclude != nil {
 			keys = keys.with(r.Exclude.reads())
 		}

@@ -29,6 +29,12 @@ func (p *KyvernoRules) Action() string {
 func (p *KyvernoRules) SelectorLabels() map[string]string {
 	all := map[string]string{}
 	for _, r := range p.podSecurity() {
+		for _, c := range slices.Concat(r.conditions.all, r.conditions.any) {
+			if c.opaque {
+				return nil
+			}
+			all[c.key] = c.value
+		}
 		filters, _ := r.Match.filters()
 		for i := range filters {
 			selector := filters[i].Resources.Selector
