@@ -9,6 +9,7 @@ import (
 	"github.com/escape-scanner/escape-scanner/remediate/set"
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
@@ -25,6 +26,10 @@ const (
 	Safe       Outcome = "safe"
 )
 
+// PartRuntime stands for all of the set's runtime policies, where something holds for
+// them alike.
+const PartRuntime set.Part = "runtime"
+
 // Outcomes lists the outcomes, worst first.
 func Outcomes() []Outcome { return []Outcome{Breaks, MayBreak, NotCovered, Safe} }
 
@@ -39,6 +44,9 @@ type Input struct {
 	// Server is the API server's version of the Pod Security Standards, zero when it is
 	// not known.
 	Server psa.Version
+	// Today is what rules on admission without the set. nil for what the labels of the
+	// namespaces say alone.
+	Today *admission.Set
 	// Alerts are what KubeArmor reported, from a recording or a live window.
 	Alerts []armor.Alert
 	// Accepted are workloads whose breaking the user accepts, and Excepted those that

@@ -1,0 +1,135 @@
+package preview
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/escape-scanner/escape-scanner/remediate/set"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+)
+
+// notCovered says where the set would protect less than it means to.
+func (v *view) notCovered() {
+	if v.runtime.doubt != "" {
+		v.add(Effect{Outcome: NotCovered, Part: PartRuntime, What: "may not be covered", Why: v.runtime.doubt})
+	}
+	for i := range v.containers {
+		c := &v.containers[i]
+		gaps := v.gaps(c)
+		if whole := v.whole(c, gaps); whole != nil {
+			v.add(*whole)
+			continue
+		}
+		for _, g := range gaps {
+			v.add(g.effect(v).in(c))
+		}
+	}
+}
+
+// gap is what of a part is not enforced in a container, for one reason.
+type gap struct {
+	part     set.Part
+	elements []string
+	// all of the part's elements that are meant here are concerned.
+	all     bool
+	certain bool
+	reason  string
+	// alike is the reason without the element's name.
+	alike string
+	nodes []string
+}
+
+// gaps are those of a container.
+func (v *view) gaps(c *container) []gap {
+	meant := v.policies.meant(v.runtime.policies, c.Name)
+	var gaps []gap
+	total := map[set.Part]int{}
+	for _, e := range armor.Elements() {
+		want := meant[e.Name]
+		if want != armor.Blocked && want != armor.Audited {
+			continue
+		}
+		part := partOf(e.Kind)
+		total[part]++
+		for i, cover := range v.runtime.covers[c.Name][e.Name] {
+			if cover.Status == armor.Blocked || cover.Status == want {
+				continue
+			}
+			gaps = addGap(gaps, gap{
+				part: part, elements: []string{e.Name}, certain: cover.Status != armor.Unknown,
+				reason: cover.Reason, nodes: v.runtime.nodes[i].nodes,
+			})
+			break
+		}
+	}
+	for i := range gaps {
+		gaps[i].all = len(gaps[i].elements) == total[gaps[i].part]
+	}
+	return gaps
+}
+
+// addGap joins a gap of one element with those that have the same reason, but for the
+// element's name.
+func addGap(gaps []gap, g gap) []gap {
+	name := regexp.MustCompile(`\b` + regexp.QuoteMeta(g.elements[0]) + `\b`)
+	g.alike = name.ReplaceAllString(g.reason, "it")
+	for i := range gaps {
+		if had := &gaps[i]; had.part == g.part && had.certain == g.certain && had.alike == g.alike {
+			had.elements = append(had.elements, g.elements...)
+			had.reason = had.alike
+			return gaps
+		}
+	}
+	return append(gaps, g)
+}
+
+// whole is one effect for all parts, where nothing that is meant for the container
+// reaches it, and always for the same reason.
+func (v *view) whole(c *container, gaps []gap) *Effect {
+	parts := map[set.Part]bool{}
+	for _, s := range armor.Elements() {
+		if status := v.policies.meant(v.runtime.policies, c.Name)[s.Name]; status == armor.Blocked || status == armor.Audited {
+			parts[partOf(s.Kind)] = true
+		}
+	}
+	if len(parts) < 2 || len(gaps) != len(parts) {
+		return nil
+	}
+	for _, g := range gaps {
+		if !g.all || g.certain != gaps[0].certain || g.reason != gaps[0].reason {
+			return nil
+		}
+	}
+	e := gaps[0].effect(v).in(c)
+	e.Part = PartRuntime
+	return &e
+}
+
+// effect is the gap as a reader gets it. A gap is not covered for certain or may not be:
+// what is not known of protection is not called protection.
+func (g gap) effect(v *view) Effect {
+	what := "is not covered"
+	if !g.certain {
+		what = "may not be covered"
+	}
+	e := Effect{Outcome: NotCovered, Part: g.part, Why: g.reason, What: what}
+	if !g.all {
+		e.What = "is not covered against " + strings.Join(g.elements, ", ")
+		if !g.certain {
+			e.What = "may not be covered against " + strings.Join(g.elements, ", ")
+		}
+	}
+	if v.pod.Spec.HostPID && strings.Contains(g.reason, "hostPID") {
+		e.Field = "spec.hostPID"
+	}
+	if all := len(v.runtime.nodes); all > 1 && len(g.nodes) > 0 {
+		e.Why = sentences(e.Why, "on "+list(g.nodes))
+	}
+	for _, t := range v.runtime.toothless {
+		if t.Reason == g.reason {
+			e.Mend = t.Mend
+			break
+		}
+	}
+	return e
+}

@@ -1,0 +1,285 @@
+package preview
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/escape-scanner/escape-scanner/remediate/set"
+	"github.com/escape-scanner/escape-scanner/remediate/targets"
+
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
+)
+
+// policies are the set's runtime policies.
+type policies struct {
+	index *armor.Index
+	any   bool
+	// intended keeps what the policies that select alike would do where nothing stands in
+	// their way.
+	intended map[string]map[string]armor.Status
+}
+
+func newPolicies(objects []set.Object, unread func(subject string, err error, affects string)) *policies {
+	var read []*armor.Policy
+	for i := range objects {
+		o := &objects[i]
+		if o.Part == set.PartAdmission {
+			continue
+		}
+		const affects = "what it would block"
+		u := o.Final()
+		if u == nil {
+			unread("an object of the set", errors.New("it has no form"), affects)
+			continue
+		}
+		data, err := json.Marshal(u.Object)
+		if err != nil {
+			unread(objectName(o), err, affects)
+			continue
+		}
+		p, err := armor.Decode(armor.Kind(u.GetKind()), data)
+		if err != nil {
+			unread(objectName(o), err, affects)
+			continue
+		}
+		read = append(read, p)
+	}
+	return &policies{index: armor.NewIndex(read), any: len(read) > 0, intended: map[string]map[string]armor.Status{}}
+}
+
+// able is a node on which everything is enforced.
+func able() kernel.Enforcement {
+	return kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Agent: kernel.Yes, Grade: kernel.Proven, Enforcer: "bpf"}
+}
+
+// meant is what the policies would do to each element in an ordinary container of this
+// name, were nothing in their way.
+func (p *policies) meant(selected []*armor.Policy, container string) map[string]armor.Status {
+	key := container
+	for _, s := range selected {
+		key += "\x00" + s.String()
+	}
+	if known := p.intended[key]; known != nil {
+		return known
+	}
+	judged := armor.Judge(selected, armor.Pod{Node: able(), Containers: []armor.Container{{Name: container, Kind: armor.Ordinary}}})
+	meant := map[string]armor.Status{}
+	for _, c := range judged.Containers[0].Covers {
+		meant[c.Element.Name] = c.Status
+	}
+	p.intended[key] = meant
+	return meant
+}
+
+// nodeClasses are nodes that enforce alike.
+type nodeClasses struct {
+	classes []nodeClass
+	of      map[string]int
+}
+
+type nodeClass struct {
+	enforcement kernel.Enforcement
+	containers  int
+	nodes       []string
+}
+
+type classKey struct {
+	capabilities, processes, agent kernel.Answer
+	enforcer                       string
+	crowded                        bool
+}
+
+func newNodeClasses(in *Input) *nodeClasses {
+	n := &nodeClasses{of: map[string]int{}}
+	at := map[classKey]int{}
+	for _, name := range slices.Sorted(maps.Keys(in.Nodes)) {
+		e, count := in.Nodes[name], in.Containers[name]
+		key := classKey{e.Capabilities, e.Processes, e.Agent, e.Enforcer, count > armor.MaxContainersPerNode}
+		i, ok := at[key]
+		if !ok {
+			i = len(n.classes)
+			at[key] = i
+			n.classes = append(n.classes, nodeClass{enforcement: e, containers: count})
+		}
+		n.classes[i].nodes = append(n.classes[i].nodes, name)
+		n.of[name] = i
+	}
+	return n
+}
+
+// unknownNode is a node of which nothing is known.
+func unknownNode(reason string) nodeClass {
+	return nodeClass{enforcement: kernel.Enforcement{
+		Capabilities: kernel.Unknown, Processes: kernel.Unknown, Agent: kernel.Unknown, Reason: reason,
+	}}
+}
+
+// where gives the kinds of nodes on which a specimen runs, and whether that is known. A
+// pod that runs nowhere yet may come to any.
+func (n *nodeClasses) where(s *targets.Specimen) (classes []nodeClass, known bool) {
+	if len(s.Nodes) == 0 {
+		if len(n.classes) == 0 {
+			return []nodeClass{unknownNode("no node was read")}, false
+		}
+		return n.classes, false
+	}
+	seen := map[int]int{}
+	for _, name := range s.Nodes {
+		i, ok := n.of[name]
+		if !ok {
+			i = -1
+		}
+		at, ok := seen[i]
+		if !ok {
+			at = len(classes)
+			seen[i] = at
+			class := unknownNode("nothing is known of node " + name)
+			if i >= 0 {
+				class = n.classes[i]
+				class.nodes = nil
+			}
+			classes = append(classes, class)
+		}
+		classes[at].nodes = append(classes[at].nodes, name)
+	}
+	return classes, true
+}
+
+// runtime is what the runtime policies do in one specimen.
+type runtime struct {
+	policies []*armor.Policy
+	// pods are the specimen on each kind of node, settled whether it is known where.
+	pods    []armor.Pod
+	nodes   []nodeClass
+	settled bool
+	// covers are by container and element what holds on each kind of node.
+	covers map[string]map[string][]armor.Cover
+	// doubt is why the policies may not reach the pod at all.
+	doubt string
+	// toothless says why policies have less effect than they ask for.
+	toothless []armor.Toothless
+}
+
+// runtimeOf is nil where no runtime policy selects the specimen.
+func (j *judge) runtimeOf(v *view) *runtime {
+	if !j.policies.any {
+		return nil
+	}
+	r := &runtime{policies: j.policies.index.Select(v.pod.Namespace, v.pod.Labels), covers: map[string]map[string][]armor.Cover{}}
+	if len(r.policies) == 0 {
+		return nil
+	}
+	r.nodes, r.settled = j.nodes.where(v.specimen)
+	r.doubt = doubtAbout(&v.pod.Spec)
+	pod := armor.Pod{
+		Namespace: v.pod.Namespace, Labels: v.pod.Labels, Annotations: v.pod.Annotations, HostPID: v.pod.Spec.HostPID,
+	}
+	if ns := j.in.Namespaces[v.pod.Namespace]; ns != nil {
+		pod.NamespaceAnnotations = ns.Annotations
+	} else {
+		pod.NamespaceUnknown = true
+	}
+	for i := range v.containers {
+		pod.Containers = append(pod.Containers, v.containers[i].armorContainer(v.specimen.Inspected))
+	}
+	for _, n := range r.nodes {
+		pod.Node, pod.NodeContainers = n.enforcement, n.containers
+		r.pods = append(r.pods, pod)
+		judged := armor.Judge(r.policies, pod)
+		r.toothless = append(r.toothless, judged.Toothless...)
+		for _, c := range judged.Containers {
+			if r.covers[c.Name] == nil {
+				r.covers[c.Name] = make(map[string][]armor.Cover, len(c.Covers))
+			}
+			for _, cover := range c.Covers {
+				r.covers[c.Name][cover.Element.Name] = append(r.covers[c.Name][cover.Element.Name], cover)
+			}
+		}
+	}
+	return r
+}
+
+// doubtAbout says why the node's kernel may not be the one that the pod's programs ask.
+func doubtAbout(spec *corev1.PodSpec) string {
+	if spec.OS != nil && spec.OS.Name == corev1.Windows {
+		return "the pod is one of Windows, where KubeArmor enforces nothing"
+	}
+	if spec.RuntimeClassName != nil {
+		return "the runtime class " + *spec.RuntimeClassName + " may be a sandbox, into which KubeArmor does not see"
+	}
+	return ""
+}
+
+// bite is how far the set takes hold of something, over all nodes concerned.
+type bite struct {
+	// certain: it is refused, possible: it may be, reported: it is seen and passes.
+	certain, possible, reported bool
+	// reason says why it is not certain.
+	reason string
+}
+
+// any tells whether there is something to say of it.
+func (b bite) any() bool { return b.certain || b.possible }
+
+// outcome is what becomes of something that would be worst if it is refused.
+func (b bite) outcome(worst Outcome) Outcome {
+	if b.certain || rank(worst) > rank(MayBreak) {
+		return worst
+	}
+	return MayBreak
+}
+
+// biteOf joins what holds on each kind of node.
+func (r *runtime) biteOf(at func(i int) (armor.Status, string)) bite {
+	var b bite
+	blocked, reason := 0, ""
+	for i := range r.pods {
+		status, why := at(i)
+		switch status {
+		case armor.Blocked:
+			blocked++
+		case armor.Unknown:
+			b.possible = true
+			reason = cmp.Or(reason, why)
+		case armor.Audited:
+			b.reported = true
+		case armor.Allowed, armor.NotCovered:
+		}
+	}
+	b.certain = blocked > 0
+	switch {
+	case b.certain && r.doubt != "":
+		b.certain, b.possible, b.reason = false, true, r.doubt
+	case b.certain && !r.settled && blocked < len(r.pods):
+		b.certain, b.possible = false, true
+		b.reason = "not every node where it may run enforces it"
+	case !b.certain && b.possible:
+		b.reason = reason
+	}
+	return b
+}
+
+// element is how far the set takes hold of an element in a container.
+func (r *runtime) element(c *container, element string) bite {
+	covers := r.covers[c.Name][element]
+	return r.biteOf(func(i int) (armor.Status, string) {
+		if i >= len(covers) {
+			return armor.NotCovered, ""
+		}
+		return covers[i].Status, covers[i].Reason
+	})
+}
+
+// exec is how far it takes hold of running the program at a path.
+func (r *runtime) exec(c *container, path string) bite {
+	return r.biteOf(func(i int) (armor.Status, string) {
+		o := armor.Predict(r.policies, r.pods[i], c.Name, armor.Deed{Exec: path})
+		return o.Status, o.Reason
+	})
+}
