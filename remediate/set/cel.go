@@ -2,7 +2,6 @@ package set
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,7 +178,7 @@ func list(values ...string) string {
 // labelled is an expression that tells whether optional labels are all those wanted.
 func labelled(labels string, want map[string]string) string {
 	var parts []string
-	for _, key := range slices.Sorted(maps.Keys(want)) {
+	for _, key := range sortedKeys(want) {
 		parts = append(parts, fmt.Sprintf("%s[?%s] == optional.of(%s)", labels, quote(key), quote(want[key])))
 	}
 	return strings.Join(parts, " && ")

@@ -52,7 +52,7 @@ func renderKyvernoCEL(o Options) ([]Object, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	namespaces := o.Scope.Namespaces
+	namespaces := sorted(o.Scope.Namespaces)
 	if len(namespaces) == 0 {
 		namespaces = []string{""}
 	}
@@ -64,7 +64,7 @@ func renderKyvernoCEL(o Options) ([]Object, []string, error) {
 			} else {
 				policy.Kind = "NamespacedValidatingPolicy"
 			}
-			object, err := staged(o, policy)
+			object, err := o.forms(PartAdmission, policy.form)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -79,17 +79,13 @@ func renderKyvernoCEL(o Options) ([]Object, []string, error) {
 	return objects, notes, nil
 }
 
-// staged gives a policy in its forms.
-func staged(o Options, policy *validatingPolicy) (Object, error) {
-	object := Object{Part: PartAdmission}
-	var err error
-	policy.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
-	if object.Audit, err = asObject(policy); err != nil || o.Action == ActionAudit {
-		return object, err
+// form is the policy as it audits or enforces.
+func (p *validatingPolicy) form(enforce bool) any {
+	p.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
+	if enforce {
+		p.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}
 	}
-	policy.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}
-	object.Enforce, err = asObject(policy)
-	return object, err
+	return p
 }
 
 func kyvernoPolicies(o Options, rules []rule, title string) []*validatingPolicy {
@@ -121,7 +117,7 @@ func kyvernoPolicies(o Options, rules []rule, title string) []*validatingPolicy 
 func newValidatingPolicy(o Options, name string, match admissionregistrationv1.NamedRuleWithOperations) *validatingPolicy {
 	return &validatingPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policies.kyverno.io/v1", Kind: "ValidatingPolicy"},
-		ObjectMeta: metav1.ObjectMeta{Name: o.Name + "-" + name, Labels: objectLabels(o)},
+		ObjectMeta: o.meta("", o.Name+"-"+name),
 		Spec: validatingPolicySpec{
 			FailurePolicy:    admissionregistrationv1.Fail,
 			Evaluation:       policyEvaluation{Admission: switched{true}},

@@ -3,13 +3,10 @@ package set
 import (
 	"fmt"
 	"maps"
-	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
 )
@@ -26,14 +23,11 @@ func renderVAP(o Options) ([]Object, []string, error) {
 	for _, policy := range []*admissionregistrationv1.ValidatingAdmissionPolicy{
 		podsVAP(o, rules, title(o.Level, version)), templatesVAP(o, rules, title(o.Level, version)),
 	} {
-		object := Object{Part: PartAdmission}
-		if object.Audit, err = asObject(policy); err != nil {
+		object, err := o.forms(PartAdmission, func(bool) any { return policy })
+		if err != nil {
 			return nil, nil, err
 		}
-		if o.Action != ActionAudit {
-			object.Enforce = object.Audit.DeepCopy()
-		}
-		binding, err := bindVAP(o, policy.Name)
+		binding, err := o.forms(PartAdmission, func(enforce bool) any { return bindingVAP(o, policy.Name, enforce) })
 		if err != nil {
 			return nil, nil, err
 		}
@@ -98,7 +92,7 @@ func template(object string) string {
 func newVAP(o Options, name string, rules []rule, from roots, title string) *admissionregistrationv1.ValidatingAdmissionPolicy {
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: objectLabels(o)},
+		ObjectMeta: o.meta("", name),
 	}
 	policy.Spec.FailurePolicy = new(admissionregistrationv1.Fail)
 	policy.Spec.MatchConstraints = &admissionregistrationv1.MatchResources{}
@@ -113,60 +107,32 @@ func whenChanged(group string, resources ...string) admissionregistrationv1.Name
 	}}
 }
 
-// bindVAP puts a policy into force where the scope says, in both forms.
-func bindVAP(o Options, policy string) (Object, error) {
+// bindingVAP puts a policy into force where the scope says.
+func bindingVAP(o Options, policy string, enforce bool) *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"},
-		ObjectMeta: metav1.ObjectMeta{Name: policy, Labels: objectLabels(o)},
+		ObjectMeta: o.meta("", policy),
 	}
 	binding.Spec.PolicyName = policy
 	binding.Spec.MatchResources = &admissionregistrationv1.MatchResources{NamespaceSelector: namespaceSelector(o.Scope)}
 	if policy == o.Name && len(o.Scope.Labels) > 0 {
 		binding.Spec.MatchResources.ObjectSelector = &metav1.LabelSelector{MatchLabels: maps.Clone(o.Scope.Labels)}
 	}
-	object := Object{Part: PartAdmission}
-	var err error
 	binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Warn, admissionregistrationv1.Audit}
-	if object.Audit, err = asObject(binding); err != nil || o.Action == ActionAudit {
-		return object, err
+	if enforce {
+		binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny, admissionregistrationv1.Audit}
 	}
-	binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny, admissionregistrationv1.Audit}
-	object.Enforce, err = asObject(binding)
-	return object, err
+	return binding
 }
 
 // namespaceSelector selects the namespaces of a scope by their names: those that are
 // named, or all but those that are left out.
 func namespaceSelector(s targets.Scope) *metav1.LabelSelector {
 	requirement := metav1.LabelSelectorRequirement{
-		Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: slices.Clone(s.Namespaces),
+		Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: sorted(s.Namespaces),
 	}
 	if len(s.Namespaces) == 0 {
-		requirement.Operator = metav1.LabelSelectorOpNotIn
-		requirement.Values = append(targets.Always(), s.Exclude...)
-		if s.Own != "" {
-			requirement.Values = append(requirement.Values, s.Own)
-		}
+		requirement.Operator, requirement.Values = metav1.LabelSelectorOpNotIn, excluded(s)
 	}
-	slices.Sort(requirement.Values)
-	requirement.Values = slices.Compact(requirement.Values)
 	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{requirement}}
-}
-
-// objectLabels are on every object of a set.
-func objectLabels(o Options) map[string]string {
-	return map[string]string{LabelManagedBy: ManagedBy, LabelSet: o.Name, LabelVersion: Version}
-}
-
-// asObject makes of a typed object what is applied: without status, and without what
-// only the API server writes.
-func asObject(typed any) (*unstructured.Unstructured, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
-	if err != nil {
-		return nil, fmt.Errorf("render %T: %w", typed, err)
-	}
-	delete(content, "status")
-	object := &unstructured.Unstructured{Object: content}
-	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
-	return object, nil
 }
