@@ -19,6 +19,8 @@ type heldText struct {
 	head []byte
 	tail *os.File
 	size int64
+	// found is set where the file was found in a directory, not named.
+	found bool
 	// err is how reading it ended, nil for its end.
 	err error
 }

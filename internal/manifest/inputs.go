@@ -148,7 +148,7 @@ func (p *reading) all() error {
 
 func (p *reading) path(path string) error {
 	if held := p.in.held[path]; held != nil {
-		return p.text(source{name: heldName(path), named: true}, held.open())
+		return p.text(source{name: heldName(path), named: !held.found}, held.open())
 	}
 	if path == Stdin {
 		return p.text(source{name: stdinName, named: true}, newWaitingReader(p.ctx, p.in.Stdin))

@@ -62,6 +62,16 @@ func (d *Document) parseAgain() (*liveNodes, error) {
 	return &liveNodes{root: root, parsed: &p}, nil
 }
 
+// SplitPath takes the path of a field apart, into keys and the indexes of elements.
+func SplitPath(path string) []string {
+	steps := parsePath(path)
+	keys := make([]string, len(steps))
+	for i, s := range steps {
+		keys[i] = s.key
+	}
+	return keys
+}
+
 // step is one part of a path: a key, or an element of a list.
 type step struct {
 	key string
