@@ -78,4 +78,25 @@ type Plan struct {
 	// Unfinished says of an earlier apply or rollback how far it came, empty when there
 	// is none.
 	Unfinished string `json:"unfinished,omitempty"`
+	// Rollback says that it is a rollback. Its changes are in no stage.
+	Rollback bool `json:"rollback,omitempty"`
+
+	// works are how the changes are made, in the same order.
+	works []work
+	// options are those of the plan. The old record is the one that the plan saw, next the
+	// one that an apply keeps while it is at work, and final the steps it ends with.
+	options   PlanOptions
+	old, next *record
+	final     []step
+}
+
+// Pending counts the changes that are to be made.
+func (p *Plan) Pending() int {
+	n := 0
+	for i := range p.works {
+		if p.works[i].verb != doNothing {
+			n++
+		}
+	}
+	return n
 }

@@ -16,6 +16,9 @@ type PlanOptions struct {
 	Stages []Stage
 	// Force takes fields over that others own.
 	Force bool
+
+	// recordLimit stands in for the constant in tests.
+	recordLimit int
 }
 
 // ApplyOptions say how a plan is carried out.

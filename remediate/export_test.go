@@ -1,0 +1,7 @@
+package remediate
+
+// WithRecordLimit has records take several ConfigMaps sooner.
+func WithRecordLimit(opts PlanOptions, bytes int) PlanOptions {
+	opts.recordLimit = bytes
+	return opts
+}
