@@ -16,8 +16,9 @@ import (
 type Cluster interface {
 	// Get reads an object. One that does not exist is an apierrors NotFound.
 	Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, error)
-	// List reads the objects of a kind in all namespaces that a label selector matches.
-	List(ctx context.Context, kind schema.GroupKind, selector string) ([]unstructured.Unstructured, error)
+	// List reads the objects of a kind that a label selector matches, in a namespace or,
+	// when that is empty, in all.
+	List(ctx context.Context, kind schema.GroupKind, namespace, selector string) ([]unstructured.Unstructured, error)
 	// Apply is a server-side apply as FieldManager. A resourceVersion in the object
 	// makes it a conflict if the object is at another one.
 	Apply(ctx context.Context, object *unstructured.Unstructured, opts WriteOptions) (*Written, error)

@@ -280,14 +280,14 @@ func (s store) configMap(setName, name string, data map[string]any) *unstructure
 // Sets names the sets that have a record, sorted.
 func Sets(ctx context.Context, c Cluster, recordNamespace string) ([]string, error) {
 	s := newStore(c, PlanOptions{RecordNamespace: recordNamespace})
-	objects, err := c.List(ctx, schema.GroupKind{Kind: "ConfigMap"}, set.LabelManagedBy+"="+set.ManagedBy+","+set.LabelSet)
+	objects, err := c.List(ctx, schema.GroupKind{Kind: "ConfigMap"}, s.namespace, set.LabelManagedBy+"="+set.ManagedBy+","+set.LabelSet)
 	if err != nil {
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	var names []string
 	for i := range objects {
 		name := objects[i].GetLabels()[set.LabelSet]
-		if objects[i].GetNamespace() == s.namespace && objects[i].GetName() == recordName(name) && !strings.Contains(name, ".") {
+		if objects[i].GetName() == recordName(name) && !strings.Contains(name, ".") {
 			names = append(names, name)
 		}
 	}
