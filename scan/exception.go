@@ -107,7 +107,7 @@ func (s *except) mark(f *Finding) *Finding {
 			continue
 		}
 		s.used[i]++
-		if x.expired(s.now) || f.Excepted != nil {
+		if x.Expired(s.now) || f.Excepted != nil {
 			continue
 		}
 		marked := *f
@@ -120,7 +120,24 @@ func (s *except) mark(f *Finding) *Finding {
 	return f
 }
 
-func (x *Exception) expired(now time.Time) bool {
+// MatchesWorkload reports whether the exception, whatever its rule, speaks of the
+// workload and one of its containers, given by name with their images. It does not
+// look at the date.
+func (x *Exception) MatchesWorkload(w Workload, images map[string]string) bool {
+	f := Finding{Rule: x.Rule, Workload: w}
+	if x.Container == "" && x.Image == "" {
+		return x.Matches(&f)
+	}
+	for f.Container, f.Image = range images {
+		if x.Matches(&f) {
+			return true
+		}
+	}
+	return false
+}
+
+// Expired reports whether the exception's last day is over.
+func (x *Exception) Expired(now time.Time) bool {
 	return !x.Expires.IsZero() && !now.Before(x.Expires.AddDate(0, 0, 1))
 }
 
@@ -133,7 +150,7 @@ func (s *except) report(end *End) error {
 			Location: &Location{File: x.File, Line: max(x.Line, 1), Column: 1},
 		}
 		switch {
-		case x.expired(s.now):
+		case x.Expired(s.now):
 			f.Rule, f.Severity = ruleExceptionExpired, SeverityMedium
 			matches := fmt.Sprintf("%d findings", s.used[i])
 			if s.used[i] == 1 {

@@ -68,6 +68,28 @@ func TestExceptionMatches(t *testing.T) {
 	}
 }
 
+func TestExceptionMatchesWorkload(t *testing.T) {
+	w := Workload{Namespace: "shop", Kind: "Deployment", Name: "web"}
+	images := map[string]string{"app": "registry.example.com/app:1.0", "log": "registry.example.com/log:1.0"}
+	for name, test := range map[string]struct {
+		x    Exception
+		want bool
+	}{
+		"any rule":                     {Exception{Rule: "escape-host-pid", Namespace: "shop", Workload: "Deployment/web"}, true},
+		"another namespace":            {Exception{Rule: "escape-host-pid", Namespace: "lab"}, false},
+		"another workload":             {Exception{Namespace: "shop", Workload: "api"}, false},
+		"a container of it":            {Exception{Namespace: "shop", Container: "log"}, true},
+		"no container of it":           {Exception{Namespace: "shop", Container: "db"}, false},
+		"an image of it":               {Exception{Image: "*/log:*"}, true},
+		"another container's image":    {Exception{Container: "app", Image: "*/log:*"}, false},
+		"an image of another workload": {Exception{Namespace: "lab", Image: "*/log:*"}, false},
+	} {
+		if got := test.x.MatchesWorkload(w, images); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // excepted sends one finding and the end through the stage.
 func excepted(t *testing.T, now string, end End, exceptions ...Exception) *recorder {
 	t.Helper()
