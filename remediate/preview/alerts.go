@@ -36,7 +36,6 @@ type sightings struct {
 const (
 	operationProcess    = "Process"
 	operationCapability = "Capabilities"
-	operationThreshold  = "AlertThreshold"
 )
 
 func newSightings(alerts []armor.Alert) *sightings {
@@ -46,7 +45,7 @@ func newSightings(alerts []armor.Alert) *sightings {
 		a := &alerts[i]
 		what := a.Process
 		switch {
-		case a.Operation == operationThreshold:
+		case a.Lost():
 			what = ""
 		case a.Type != "MatchedPolicy":
 			continue
@@ -196,11 +195,11 @@ func stamp(t time.Time) string {
 
 // sighted is the effect of what was seen, as far as the set would refuse it.
 func (j *judge) sighted(w *targets.Workload, s *sighting) (Effect, bool) {
-	switch s.alert.Operation {
-	case operationThreshold:
+	switch {
+	case s.alert.Lost():
 		return Effect{Outcome: MayBreak, Part: PartRuntime, Container: shorten(s.alert.Container),
 			What: "what it does is not all known: KubeArmor dropped alerts of it"}, true
-	case operationProcess:
+	case s.alert.Operation == operationProcess:
 		return j.ranProgram(w, s)
 	}
 	return j.usedCapability(w, s)

@@ -3,12 +3,14 @@ package preview_test
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	psa "k8s.io/pod-security-admission/api"
 	"sigs.k8s.io/yaml"
 
@@ -118,19 +120,87 @@ func nodes(all map[string]kernel.Enforcement) func(*preview.Input) {
 	return func(in *preview.Input) { in.Nodes = maps.Clone(all) }
 }
 
-func TestX(t *testing.T) {
-	w := judged(t, rendered(t, nil), `
-containers:
-- image: nginx
-  command: [sh, -c, "apk add curl && curl -f http://x | sh"]
-  readinessProbe: {exec: {command: [curl, -f, localhost]}}
-  securityContext: {privileged: true}
-- name: two
-  image: busybox
-initContainers:
-- {name: init, image: x, command: [curl, x]}
-`)
-	for _, e := range w.Effects {
-		t.Logf("%+v", e)
+// Effects of a workload's specimens that are the same are one, the worst of them, and its
+// pods are counted.
+func TestSpecimensAreFolded(t *testing.T) {
+	t.Parallel()
+	plain, injected := podOf(t, `containers: [{name: web, image: app, command: [sh, -c, "a; curl x"]}]`),
+		podOf(t, `containers: [{name: proxy, image: envoy, command: [envoy]}, {name: web, image: app, command: [sh, -c, "a; curl x"]}]`)
+	in := inputOf(only(t, "curl"), workloadOf("Deployment", "web",
+		targets.Specimen{Pod: plain},
+		targets.Specimen{Pod: plain, Live: 1, Nodes: []string{"blind"}},
+		targets.Specimen{Pod: injected, Live: 2, Nodes: []string{"node1"}},
+	))
+	in.Nodes["blind"] = blind()
+	w := preview.Judge(in).Workloads[0]
+	if w.Pods != 3 || w.Outcome != preview.Breaks {
+		t.Errorf("%d pods, %s", w.Pods, w.Outcome)
+	}
+	call := w.Effects[0]
+	if call.Outcome != preview.Breaks || call.Element != "curl" || call.Pods != 3 || call.Container != "web" {
+		t.Errorf("%+v", call)
+	}
+}
+
+func TestReportIsSortedAndCounted(t *testing.T) {
+	t.Parallel()
+	var all []targets.Workload
+	for _, w := range []struct{ name, spec string }{
+		{"safe", `containers: [{image: app, command: [app]}]`},
+		{"breaks-b", `containers: [{image: app, command: [sh, -c, "a; curl x"]}]`},
+		{"hidden", `{hostPID: true, containers: [{image: app, command: [app]}]}`},
+		{"may", `containers: [{image: app, command: [curl]}]`},
+		{"breaks-a", `containers: [{image: app, command: [sh, -c, "a; curl x"]}]`},
+	} {
+		all = append(all, workloadOf("Deployment", w.name, targets.Specimen{Pod: podOf(t, w.spec), Live: 1, Nodes: []string{"node1"}}))
+	}
+	in := inputOf(only(t, "curl"), all...)
+	in.Accepted = []scan.Workload{{Namespace: "shop", Kind: "Deployment", Name: "breaks-a"}}
+	in.Excepted = func(w scan.Workload) (string, bool) { return "they know", w.Name == "may" }
+	in.Failures = []scan.Failure{{Subject: "nodes", Reason: scan.FailureForbidden, Message: "no"}}
+	r := preview.Judge(in)
+	var got []string
+	for _, w := range r.Workloads {
+		got = append(got, fmt.Sprintf("%s %s %q", w.Workload.Name, w.Outcome, w.Accepted))
+	}
+	want := []string{`breaks-a breaks "--accept"`, `breaks-b breaks ""`, `may may break "they know"`, `hidden not covered ""`, `safe safe ""`}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	counts := map[preview.Outcome]int{preview.Breaks: 2, preview.MayBreak: 1, preview.NotCovered: 1, preview.Safe: 1}
+	if !maps.Equal(r.Counts, counts) {
+		t.Errorf("counts %v", r.Counts)
+	}
+	if refused := r.Refused(); len(refused) != 1 || refused[0].Workload.Name != "breaks-b" {
+		t.Errorf("refused %v", refused)
+	}
+	if len(r.Failures) != 1 {
+		t.Errorf("failures %v", r.Failures)
+	}
+	slices.Reverse(in.Workloads)
+	if again := preview.Judge(in); !reflect.DeepEqual(r, again) {
+		t.Error("another order of workloads makes another report")
+	}
+}
+
+// An object that cannot be read back leaves open what it does.
+func TestUnreadableObjectIsAFailure(t *testing.T) {
+	t.Parallel()
+	s := rendered(t, func(o *set.Options) { o.Admission = set.AdmissionKyverno })
+	for i := range s.Objects {
+		if err := unstructured.SetNestedField(s.Objects[i].Enforce.Object, "text", "spec", "selector"); err != nil {
+			t.Fatal(err)
+		}
+		if err := unstructured.SetNestedField(s.Objects[i].Enforce.Object, "text", "spec", "rules"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := inputOf(s, workloadOf("Deployment", "web", targets.Specimen{Pod: podOf(t, `containers: [{image: app, command: [app]}]`), Live: 1}))
+	r := preview.Judge(in)
+	if len(r.Failures) != len(s.Objects) {
+		t.Errorf("%d failures of %d objects: %v", len(r.Failures), len(s.Objects), r.Failures)
+	}
+	if w := r.Workloads[0]; w.Outcome != preview.MayBreak {
+		t.Errorf("%s: %v", w.Outcome, w.Effects)
 	}
 }

@@ -1,7 +1,6 @@
 package preview
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/remediate/set"
@@ -34,7 +33,7 @@ type gap struct {
 	all     bool
 	certain bool
 	reason  string
-	// alike is the reason without the element's name.
+	// alike is the reason without the element's name and without the kind of rules.
 	alike string
 	nodes []string
 }
@@ -71,16 +70,28 @@ func (v *view) gaps(c *container) []gap {
 // addGap joins a gap of one element with those that have the same reason, but for the
 // element's name.
 func addGap(gaps []gap, g gap) []gap {
-	name := regexp.MustCompile(`\b` + regexp.QuoteMeta(g.elements[0]) + `\b`)
-	g.alike = name.ReplaceAllString(g.reason, "it")
+	g.alike = strings.NewReplacer(" capability rules", " rules", " process rules", " rules").Replace(withoutName(g.reason, g.elements[0]))
 	for i := range gaps {
 		if had := &gaps[i]; had.part == g.part && had.certain == g.certain && had.alike == g.alike {
 			had.elements = append(had.elements, g.elements...)
-			had.reason = had.alike
+			if had.reason != g.reason {
+				had.reason = had.alike
+			}
 			return gaps
 		}
 	}
 	return append(gaps, g)
+}
+
+// withoutName says "it" for an element in a text.
+func withoutName(text, name string) string {
+	fields := strings.Split(text, " ")
+	for i := range fields {
+		if fields[i] == name {
+			fields[i] = "it"
+		}
+	}
+	return strings.Join(fields, " ")
 }
 
 // whole is one effect for all parts, where nothing that is meant for the container
@@ -95,12 +106,17 @@ func (v *view) whole(c *container, gaps []gap) *Effect {
 	if len(parts) < 2 || len(gaps) != len(parts) {
 		return nil
 	}
+	one := gaps[0]
 	for _, g := range gaps {
-		if !g.all || g.certain != gaps[0].certain || g.reason != gaps[0].reason {
+		if !g.all || g.certain != one.certain || g.alike != one.alike {
 			return nil
+		}
+		if g.reason != one.reason {
+			one.reason = one.alike
 		}
 	}
 	e := gaps[0].effect(v).in(c)
+	e.Why = strings.Replace(e.Why, gaps[0].reason, one.reason, 1)
 	e.Part = PartRuntime
 	return &e
 }

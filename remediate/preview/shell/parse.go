@@ -362,7 +362,7 @@ func (p *parser) assign(w *word) {
 	}
 	if had, ok := p.r.vars[name]; strings.HasSuffix(w.text[:at], "+=") || len(value) > maxValue || ok && had != value {
 		// Which of several values holds is not followed.
-		p.r.mention([]word{{text: value}})
+		p.r.mention([]word{{text: had}, {text: value}})
 		value = Hole
 	}
 	if len(p.r.vars) < maxKept {

@@ -236,9 +236,11 @@ func (r *reader) special(name string, args []word, depth int) bool {
 			r.unseen("the script " + printable(args[0].text))
 		}
 	case "trap":
-		if len(args) > 1 {
+		if len(args) > 1 && args[0].text != "-" {
 			r.inline(&args[0], depth)
 		}
+	case "[":
+		r.mention(args[:max(0, len(args)-1)])
 	case "apk", "apt", "apt-get", "dnf", "dpkg", "gem", "npm", "pacman", "pip", "pip3", "rpm", "yum", "zypper":
 		// What they are given are packages, not programs that they call.
 	case "echo", "printf", "export", "local", "readonly", "declare", "typeset", ":", "true", "false":
