@@ -158,6 +158,9 @@ func (r *renderer) runtimeNotes() {
 		r.note("Rules on programs match the real path. In a BusyBox image whose applets are links (Alpine), %s cannot be blocked: they are all /bin/busybox, and a rule on that would block every tool and the shell. Images whose applets are hard links (busybox) and merged /usr folders are covered.",
 			strings.Join(r.applets(), ", "))
 	}
+	if tools := r.choice.elements[PartTools]; holds(tools, "dnf") != holds(tools, "yum") {
+		r.note("On Fedora and RHEL dnf and yum are one program: to forbid one of them forbids both there.")
+	}
 	if r.opts.Action == ActionAudit && r.asked(PartCapabilities) {
 		r.note("KubeArmor reports nothing for capabilities under Audit, so action audit leaves them out: there is no dry run for them.")
 	}

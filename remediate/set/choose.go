@@ -19,6 +19,7 @@ func (a Admission) needs() (kind schema.GroupKind, ok bool) {
 		return schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}, true
 	case AdmissionVAP:
 		return schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}, true
+	case AdmissionAuto, AdmissionPSA, AdmissionNone:
 	}
 	return schema.GroupKind{}, false
 }

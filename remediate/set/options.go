@@ -139,19 +139,17 @@ func (o *Options) choice() (*choice, error) {
 // names reads names of parts and elements. Capabilities may be written in capitals and
 // with "CAP_" before.
 func names(list string, given []string) ([]string, error) {
-	valid := join(Parts())
 	known := Parts()
 	for _, e := range armor.Elements() {
 		if !slices.Contains(known, Part(e.Name)) {
 			known = append(known, Part(e.Name))
-			valid += ", " + e.Name
 		}
 	}
 	var read []string
 	for _, written := range given {
 		name := strings.TrimPrefix(strings.ToLower(strings.TrimSpace(written)), "cap_")
 		if !slices.Contains(known, Part(name)) {
-			return nil, fmt.Errorf("%s %q: neither a part nor an element of the set; those are %s", list, written, valid)
+			return nil, fmt.Errorf("%s %q: neither a part nor an element of the set; those are %s", list, written, join(known))
 		}
 		read = append(read, name)
 	}
