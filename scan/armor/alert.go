@@ -21,3 +21,7 @@ type Alert struct {
 	// path of the program, Parent that of its caller.
 	Resource, Process, Parent string
 }
+
+// Lost reports whether the alert says that alerts are missing from here on: KubeArmor
+// keeps quiet about a container for a while after it had too much to say of it.
+func (a *Alert) Lost() bool { return a.Operation == "AlertThreshold" }
