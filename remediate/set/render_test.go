@@ -65,6 +65,10 @@ func renderings(t testing.TB) map[string]rendered {
 			o.Scope, o.Admission = targets.Scope{Exclude: []string{"infra"}, Own: "scanner"}, set.AdmissionKyverno
 			o.Level, o.PSSVersion = psa.LevelRestricted, "v1.36"
 		}), set.Facts{}, set.FormFinal},
+		"namespaces-kyverno": {options(func(o *set.Options) {
+			o.Scope, o.Scope.Labels = shop, map[string]string{"app": "web"}
+			o.Admission, o.Only = set.AdmissionKyverno, []string{"admission", "curl"}
+		}), set.Facts{}, set.FormFinal},
 		"cluster-kyverno-first-stage": {options(func(o *set.Options) { o.Admission = set.AdmissionKyverno }), set.Facts{}, set.FormAudit},
 		"labels-kyverno": {options(func(o *set.Options) {
 			o.Scope, o.Admission, o.Only = targets.Scope{Labels: labels}, set.AdmissionKyverno, []string{"admission"}
