@@ -59,17 +59,23 @@ func (t *table) unread(end *scan.End) {
 			t.row(t.indent(), 4, span{text: fmt.Sprintf("and %d more that could not be read", len(t.failures)-i), style: bold})
 			break
 		}
-		subject := f.Subject
-		if f.Namespace != "" {
-			subject += " in " + f.Namespace
-		}
-		t.row(t.indent(), 4,
-			span{text: "NOT READ", style: alarm},
-			span{text: Clean(subject), style: bold},
-			span{text: Clean(string(f.Reason)) + ":"},
-			span{text: Clean(f.Message)},
-			span{text: place(f.Location)},
-			span{text: Clean(labelled("affects:", f.Affects))})
+		t.row(t.indent(), 4, unreadSpans(f)...)
+	}
+}
+
+// unreadSpans say what could not be read, why, and what is not known for that.
+func unreadSpans(f *scan.Failure) []span {
+	subject := f.Subject
+	if f.Namespace != "" {
+		subject += " in " + f.Namespace
+	}
+	return []span{
+		{text: "NOT READ", style: alarm},
+		{text: Clean(subject), style: bold},
+		{text: Clean(string(f.Reason)) + ":"},
+		{text: Clean(f.Message)},
+		{text: place(f.Location)},
+		{text: Clean(labelled("affects:", f.Affects))},
 	}
 }
 

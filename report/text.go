@@ -194,3 +194,6 @@ func compactJSON(raw []byte) string {
 	}
 	return Clean(string(escapeJSON(b.Bytes())))
 }
+
+// Shorten cleans text and cuts it to so many cells of a terminal.
+func Shorten(s string, cells int) string { return shorten(Clean(s), max(cells, 1)) }

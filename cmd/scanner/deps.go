@@ -23,7 +23,11 @@ type deps struct {
 	// terminalWidth is the width of the terminal behind w; ok is false when w is
 	// none.
 	terminalWidth func(w io.Writer) (width int, ok bool)
-	version       string
+	// terminalInput is whether r is a terminal, where somebody can answer.
+	terminalInput func(r io.Reader) bool
+	// ownNamespace is the namespace of the pod that this runs in, empty outside of one.
+	ownNamespace string
+	version      string
 }
 
 func systemDeps() deps {
@@ -34,6 +38,8 @@ func systemDeps() deps {
 		userConfigDir: userConfigDir,
 		now:           time.Now,
 		terminalWidth: terminalWidth,
+		terminalInput: terminalInput,
+		ownNamespace:  ownNamespace(),
 		version:       buildVersion(),
 	}
 }
@@ -48,6 +54,20 @@ func terminalWidth(w io.Writer) (int, bool) {
 		width = 80
 	}
 	return width, true
+}
+
+func terminalInput(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// ownNamespace reads what every pod is told of itself.
+func ownNamespace() string {
+	text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return "" // Outside of a pod there is no such file.
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // buildVersion is the module's version, else the commit, else "devel".

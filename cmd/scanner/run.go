@@ -109,7 +109,7 @@ usage or configuration, or no cluster, 3 something could not be read and
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl escape-scanner"}
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
-	root.AddCommand(a.scanCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.scanCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")
 	})

@@ -187,15 +187,7 @@ func (f *scanFlags) validateEmpty(cmd *cobra.Command) error {
 }
 
 // namespaces are those that -n names; several are separated by commas.
-func (f *scanFlags) namespaces() []string {
-	var names []string
-	for ns := range strings.SplitSeq(*f.kube.Namespace, ",") {
-		if ns = strings.TrimSpace(ns); ns != "" && !slices.Contains(names, ns) {
-			names = append(names, ns)
-		}
-	}
-	return names
-}
+func (f *scanFlags) namespaces() []string { return splitNames(*f.kube.Namespace) }
 
 // scan runs one audit: it opens the outputs, feeds them, and turns what they were
 // told into an exit code.

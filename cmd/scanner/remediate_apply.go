@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/internal/kube"
+	"github.com/escape-scanner/escape-scanner/remediate"
+	"github.com/escape-scanner/escape-scanner/report"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
+)
+
+// doFlags say how a plan is carried out.
+type doFlags struct {
+	yes  bool
+	wait time.Duration
+}
+
+func (a *app) remediateApplyCommand() *cobra.Command {
+	f := &planFlags{setFlags: newSetFlags()}
+	var do doFlags
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Bring the set in: shows the plan, asks, and does it",
+		Long: `Shows the plan, asks, and carries it out: first what only reports, then what refuses.
+Before the first change a record of what was there is written, from which rollback
+puts it back. A second apply changes nothing; one that was cut short is finished by
+apply, or undone by rollback.
+
+It refuses where a workload would break that nobody accepted. Pods that run go on
+running; what is refused shows when they are made anew.`,
+		Example: `  escape-scanner remediate apply -n shop
+  escape-scanner remediate apply -n shop --stage audit          reports only, for now
+  escape-scanner remediate apply -A --accept shop/Deployment/legacy --yes`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, _, err := a.load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if do.wait <= 0 {
+				return fmt.Errorf("--wait %s: want more than nothing", do.wait)
+			}
+			if f.probes.plansOnly() {
+				return errors.New("--probe-nodes=plan: only shows something, and apply does; use it with plan")
+			}
+			return a.remediateApply(cmd.Context(), f, do, cmd.Flags(), cfg)
+		},
+	}
+	groups := f.groups()
+	groups[2].flags.BoolVar(&do.yes, "yes", false, "do not ask")
+	groups[2].flags.DurationVar(&do.wait, "wait", kube.DefaultVerifyTime, "how long to wait after a stage for what can be verified")
+	a.useFlags(cmd, groups...)
+	return cmd
+}
+
+func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flags *pflag.FlagSet, cfg *config.Config) error {
+	if !do.yes && !a.asks() {
+		return errNobodyAsked
+	}
+	p, err := a.makePlan(ctx, f, flags, cfg)
+	if err != nil {
+		return err
+	}
+	if stop := a.mayApply(p, flags, cfg); stop != nil {
+		p.view.Next = p.next(a, flags)
+		if err := a.writePlan(&f.documentFlags, cfg, &p.view); err != nil {
+			return err
+		}
+		return stop()
+	}
+	if p.view.Plan.Pending() == 0 && p.view.Plan.Unfinished == "" {
+		return a.writePlan(&f.documentFlags, cfg, &p.view)
+	}
+	if !f.json() {
+		if err := a.writePlan(&f.documentFlags, cfg, &p.view); err != nil {
+			return err
+		}
+	}
+	question := fmt.Sprintf("apply %s to cluster %s?", counted(p.view.Plan.Pending(), "change"), p.patient.name)
+	if ok, err := a.agreed(ctx, do, question); !ok {
+		return err
+	}
+	verifier := kube.NewVerifier(p.patient.live, kube.VerifyOptions{Set: p.view.Set.Options, Timeout: do.wait})
+	return a.carryOut(ctx, p.patient, &p.view, remediate.ApplyOptions{Verify: verifier.Verify}, nil, doing{&f.documentFlags, cfg, flags})
+}
+
+// agreed is whether the user wants it.
+func (a *app) agreed(ctx context.Context, do doFlags, question string) (bool, error) {
+	if do.yes {
+		return true, nil
+	}
+	ok, err := a.confirm(ctx, question)
+	if ctx.Err() != nil {
+		a.complain("interrupted", "nothing was changed")
+		return false, &exitError{code: exitInterrupted}
+	}
+	if err == nil && !ok {
+		a.complain("note", "nothing was changed")
+	}
+	return ok, err
+}
+
+// mayApply is nil where nothing stands in the way of an apply; else it says what does.
+func (a *app) mayApply(p *planned, flags *pflag.FlagSet, cfg *config.Config) func() error {
+	refused := p.view.Preview.Refused()
+	failures, blocked := len(p.view.Preview.Failures), len(p.view.Plan.Blocked())
+	switch {
+	case blocked > 0:
+		return func() error {
+			a.complain("blocked", fmt.Sprintf("nothing was changed: %s of the plan cannot be made (exit code %d)", counted(blocked, "change"), exitIncomplete))
+			return &exitError{code: exitIncomplete}
+		}
+	case failures > 0 && !cfg.AllowIncomplete:
+		return func() error {
+			a.complain("incomplete", fmt.Sprintf("nothing was changed: %s could not be read, so what would break is not known%s", counted(failures, "thing"), incompleteHint(cfg)))
+			return &exitError{code: exitIncomplete}
+		}
+	case len(refused) > 0:
+		return func() error {
+			a.complain("refused", fmt.Sprintf("nothing was changed: %s would break (exit code %d)", counted(len(refused), "workload"), exitFindings))
+			for _, w := range refused {
+				why := "it breaks"
+				if len(w.Effects) > 0 {
+					why = w.Effects[0].What
+				}
+				a.complain("refused", w.Workload.String()+": "+why)
+			}
+			a.complain("refused", "for each there are three ways on: repair it (the plan says how), accept that it breaks (--accept NAMESPACE/KIND/NAME), or give it an exception with a reason in the configuration")
+			return &exitError{code: exitFindings}
+		}
+	}
+	return nil
+}
+
+// doing is how a verb that changes something was called.
+type doing struct {
+	doc   *documentFlags
+	cfg   *config.Config
+	flags *pflag.FlagSet
+}
+
+// carryOut does what a plan shows and says what came of it, with what is checked once
+// all is done.
+func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation, opts remediate.ApplyOptions, check func(context.Context) []remediate.Check, how doing) error {
+	line := a.liveLine()
+	opts.By, opts.Now = whoami(a), a.now
+	opts.Progress = func(step remediate.Progress) { a.step(line, &step) }
+	result, err := view.Plan.Apply(ctx, p.writes, opts)
+	if result == nil {
+		result = &remediate.Result{}
+	}
+	if check != nil && err == nil && ctx.Err() == nil {
+		line.say("verifying")
+		result.Checks = append(result.Checks, check(ctx)...)
+	}
+	line.say("")
+	view.Result = result
+	view.Next = []string{a.command("status", how.flags, notOf(how.flags, statusFlagNames())...)}
+	if view.Set != nil || err != nil {
+		view.Next = append(view.Next, a.command("rollback", how.flags, notOf(how.flags, statusFlagNames())...)+"   puts back what was before")
+	}
+	write := report.WriteResult
+	if how.doc.json() {
+		write = func(w io.Writer, r *report.Remediation, _ report.PlanOptions) error {
+			return report.WritePlanJSON(w, r)
+		}
+	}
+	if err := write(a.stdout, view, a.planStyle(how.doc, how.cfg)); err != nil {
+		return err
+	}
+	return a.concludeResult(ctx, result, err)
+}
+
+// step says how far it has come: a line a change, or the one line of a terminal.
+func (a *app) step(line *liveLine, step *remediate.Progress) {
+	text := report.ProgressLine(step)
+	if line.w != nil {
+		line.say(text)
+		return
+	}
+	fmt.Fprintln(a.stderr, "escape-scanner: "+text)
+}
+
+// concludeResult turns what came of a plan into the exit code.
+func (a *app) concludeResult(ctx context.Context, result *remediate.Result, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		a.complain("interrupted", fmt.Sprintf("stopped between two changes, %s not made: the record is kept, so the same command again finishes it, and rollback undoes it", counted(result.Left, "change")))
+		return &exitError{code: exitInterrupted}
+	case err != nil:
+		a.complain("failed", err.Error())
+		a.complain("failed", fmt.Sprintf("%s not made: the record is kept, so the same command again finishes it, and rollback undoes it (exit code %d)", counted(result.Left, "change"), exitIncomplete))
+		return &exitError{code: exitIncomplete}
+	case result.Left > 0:
+		a.complain("blocked", fmt.Sprintf("%s not made (exit code %d)", counted(result.Left, "change"), exitIncomplete))
+		return &exitError{code: exitIncomplete}
+	}
+	for _, c := range result.Checks {
+		if c.Answer != kernel.Yes {
+			a.complain("unverified", fmt.Sprintf("all changes were made, and not all could be verified (exit code %d)", exitIncomplete))
+			return &exitError{code: exitIncomplete}
+		}
+	}
+	return nil
+}
+
+// whoami is who the record names: the user of this machine, which proves nothing.
+func whoami(a *app) string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return a.env("USER")
+}

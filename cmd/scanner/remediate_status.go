@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/remediate"
+	"github.com/escape-scanner/escape-scanner/report"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+func (a *app) remediateStatusCommand() *cobra.Command {
+	f := newClusterFlags()
+	var doc documentFlags
+	var probes probeFlags
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what there is of a set, what drifted, and whether it bites",
+		Long: `Shows for each object of a set whether it is as apply left it, with the difference
+where it is not; whether an apply or a rollback was cut short; and by the layers of
+the scan whether each policy has its effect, and why not. Without --set it shows all
+sets.
+
+It exits with 1 when there is no set, or not all of it is in place.`,
+		Example: `  escape-scanner remediate status
+  escape-scanner remediate status --set escape-to-host -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, _, err := a.load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if err := doc.validate(); err != nil {
+				return err
+			}
+			if err := f.validate(); err != nil {
+				return err
+			}
+			if err := probes.validate(cmd.Flags(), ""); err != nil {
+				return err
+			}
+			if probes.plansOnly() {
+				return probes.writePlan(a.stdout)
+			}
+			p, err := f.patient(a, &probes, cfg)
+			if err != nil {
+				return noCluster("", err)
+			}
+			name := ""
+			if cmd.Flags().Changed("set") {
+				name = f.set
+			}
+			return noCluster(p.name, a.remediateStatus(cmd.Context(), p, name, f.records, &doc, cfg))
+		},
+	}
+	cluster, _ := f.add()
+	which, closer := newFlagSet(), newFlagSet()
+	f.addSet(which)
+	which.Lookup("set").Usage = "the `NAME` of the one set to show"
+	which.Lookup("set").DefValue = ""
+	probes.add(closer)
+	a.useFlags(cmd, flagGroup{"What is shown", which}, doc.group(),
+		flagGroup{"Looking closer, each with rights of its own", withoutFlag(closer, "ask-server")}, flagGroup{"Which cluster, as with kubectl", cluster})
+	return cmd
+}
+
+func (a *app) remediateStatus(ctx context.Context, p *patient, name, records string, doc *documentFlags, cfg *config.Config) error {
+	names := []string{name}
+	version, _, failures, err := p.serverVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		if names, err = remediate.Sets(ctx, p.writes, records); err != nil {
+			return err
+		}
+	}
+	all := &report.Standings{Tool: "escape-scanner", Version: a.version, Time: a.now(), Cluster: p.name, ServerVersion: version, Failures: failures, Records: records}
+	for _, name := range names {
+		status, err := remediate.ReadStatus(ctx, p.writes, name, remediate.PlanOptions{RecordNamespace: records})
+		if err != nil {
+			return err
+		}
+		all.Sets = append(all.Sets, report.Standing{Status: status})
+	}
+	if err := a.bites(ctx, p, all); err != nil {
+		return err
+	}
+	if doc.json() {
+		err = report.WriteStatusJSON(a.stdout, all)
+	} else {
+		err = report.WriteStatus(a.stdout, all, a.planStyle(doc, cfg))
+	}
+	if err != nil {
+		return err
+	}
+	return a.concludeStatus(ctx, all, cfg)
+}
+
+// bites scans the cluster and says of the sets' objects whether they have their effect.
+func (a *app) bites(ctx context.Context, p *patient, all *report.Standings) error {
+	if !slices.ContainsFunc(all.Sets, func(s report.Standing) bool { return len(s.Status.Objects) > 0 }) {
+		return nil
+	}
+	policies := map[string]*scan.Policy{}
+	line := a.liveLine()
+	defer line.say("")
+	opts := scan.ClusterOptions{Start: a.start(p.kind, p.name), Level: psa.LevelBaseline, PSSVersion: scan.PSSServer, Probes: p.probes}
+	err := scan.ScanCluster(ctx, p.reads, opts, scan.HandlerFunc(func(e scan.Event) error {
+		switch {
+		case e.Progress != nil:
+			line.say(fmt.Sprintf("reading %s", counted(e.Progress.Pods, "pod")))
+		case e.Failure != nil:
+			all.Failures = append(all.Failures, *e.Failure)
+		case e.Policy != nil:
+			policies[policyKey(e.Policy.Kind, e.Policy.Namespace, e.Policy.Name)] = e.Policy
+		}
+		return nil
+	}))
+	if err != nil {
+		return err
+	}
+	all.Failures = distinctFailures(all.Failures)
+	for i := range all.Sets {
+		s := &all.Sets[i]
+		s.Bites = map[string]report.Bite{}
+		for j := range s.Status.Objects {
+			o := &s.Status.Objects[j]
+			if b, ok := biteOf(o, policies); ok {
+				s.Bites[o.Object.String()] = b
+			}
+		}
+	}
+	return nil
+}
+
+func policyKey(kind, namespace, name string) string { return kind + "\x00" + namespace + "\x00" + name }
+
+// biteOf is what the scan says of an object; ok is false for one that is no policy by
+// itself or is not there.
+func biteOf(o *remediate.ObjectStatus, policies map[string]*scan.Policy) (b report.Bite, ok bool) {
+	switch o.State {
+	case remediate.StateInPlace, remediate.StateAuditing, remediate.StateDrifted:
+	default:
+		return b, false
+	}
+	if o.Object.Kind == "ValidatingAdmissionPolicyBinding" {
+		return b, false
+	}
+	found := policies[policyKey(o.Object.Kind, o.Object.Namespace, o.Object.Name)]
+	if found == nil {
+		return report.Bite{Bites: scan.BitesUnknown, Reasons: []string{"the scan came upon no policy of this name"}}, true
+	}
+	return report.Bite{Bites: found.Bites, Workloads: found.Workloads, Pods: found.Pods, Reasons: found.Reasons}, true
+}
+
+// concludeStatus turns what there is into the exit code.
+func (a *app) concludeStatus(ctx context.Context, all *report.Standings, cfg *config.Config) error {
+	if ctx.Err() != nil {
+		a.complain("interrupted", "the result is not whole")
+		return &exitError{code: exitInterrupted}
+	}
+	unreadable, amiss := len(all.Failures), len(all.Sets) == 0
+	for i := range all.Sets {
+		status := all.Sets[i].Status
+		amiss = amiss || status.Phase != remediate.PhaseApplied || status.Unfinished != ""
+		for j := range status.Objects {
+			switch status.Objects[j].State {
+			case remediate.StateInPlace, remediate.StateAuditing:
+			case remediate.StateUnreadable:
+				unreadable++
+			default:
+				amiss = true
+			}
+		}
+	}
+	switch {
+	case unreadable > 0 && !cfg.AllowIncomplete:
+		a.complain("incomplete", fmt.Sprintf("%s could not be read%s", counted(unreadable, "thing"), incompleteHint(cfg)))
+		return &exitError{code: exitIncomplete}
+	case len(all.Sets) == 0:
+		a.complain("note", fmt.Sprintf("no set is in this cluster (exit code %d)", exitFindings))
+	case amiss:
+		a.complain("drift", fmt.Sprintf("not everything is in place (exit code %d)", exitFindings))
+	default:
+		return nil
+	}
+	return &exitError{code: exitFindings}
+}
