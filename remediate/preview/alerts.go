@@ -11,6 +11,7 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/remediate/set"
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
+	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
@@ -23,13 +24,15 @@ type sighting struct {
 }
 
 type sightingKey struct {
-	pod, container, ownerKind, ownerName, operation, what, parent string
-	refused                                                       bool
+	namespace, pod, container, ownerKind, ownerName, operation, what, parent string
+	refused                                                                  bool
 }
 
-// sightings are the alerts by namespace, those alike as one.
+// sightings are the alerts, those alike as one: by the workload that KubeArmor found, and
+// by namespace where it found none that is looked at.
 type sightings struct {
-	namespaces map[string][]*sighting
+	owned map[scan.Workload][]*sighting
+	loose map[string][]*sighting
 }
 
 // The operations that are read.
@@ -38,9 +41,41 @@ const (
 	operationCapability = "Capabilities"
 )
 
-func newSightings(alerts []armor.Alert) *sightings {
-	s := &sightings{namespaces: map[string][]*sighting{}}
-	known := map[string]map[sightingKey]*sighting{}
+func newSightings(alerts []armor.Alert, workloads []targets.Workload) *sightings {
+	s := &sightings{owned: map[scan.Workload][]*sighting{}, loose: map[string][]*sighting{}}
+	for i := range workloads {
+		s.owned[ownerOf(&workloads[i])] = nil
+	}
+	for _, seen := range alike(alerts) {
+		a := &seen.alert
+		owner := scan.Workload{Namespace: a.Namespace, Kind: a.OwnerKind, Name: a.OwnerName}
+		if _, known := s.owned[owner]; known {
+			s.owned[owner] = append(s.owned[owner], seen)
+		} else {
+			s.loose[a.Namespace] = append(s.loose[a.Namespace], seen)
+		}
+	}
+	return s
+}
+
+func ownerOf(w *targets.Workload) scan.Workload {
+	return scan.Workload{Namespace: w.Namespace, Kind: w.Kind, Name: w.Name}
+}
+
+// of are the sightings in a workload.
+func (s *sightings) of(w *targets.Workload) []*sighting {
+	all := s.owned[ownerOf(w)]
+	for _, seen := range s.loose[w.Namespace] {
+		if isOf(&seen.alert, w) {
+			all = append(slices.Clip(all), seen)
+		}
+	}
+	return all
+}
+
+// alike joins alerts of the same thing, in an order that does not hang on theirs.
+func alike(alerts []armor.Alert) []*sighting {
+	known := map[sightingKey]*sighting{}
 	for i := range alerts {
 		a := &alerts[i]
 		what := a.Process
@@ -55,15 +90,11 @@ func newSightings(alerts []armor.Alert) *sightings {
 			continue
 		}
 		refused := strings.EqualFold(a.Result, "Permission denied")
-		key := sightingKey{a.Pod, a.Container, a.OwnerKind, a.OwnerName, a.Operation, what, a.Parent, refused}
-		if known[a.Namespace] == nil {
-			known[a.Namespace] = map[sightingKey]*sighting{}
-		}
-		had := known[a.Namespace][key]
+		key := sightingKey{a.Namespace, a.Pod, a.Container, a.OwnerKind, a.OwnerName, a.Operation, what, a.Parent, refused}
+		had := known[key]
 		if had == nil {
 			had = &sighting{alert: *a, first: a.Time, last: a.Time, refused: refused}
-			known[a.Namespace][key] = had
-			s.namespaces[a.Namespace] = append(s.namespaces[a.Namespace], had)
+			known[key] = had
 		}
 		had.count++
 		if a.Time.Before(had.first) {
@@ -73,32 +104,27 @@ func newSightings(alerts []armor.Alert) *sightings {
 			had.last = a.Time
 		}
 	}
-	for _, all := range s.namespaces {
-		// What is said of several must not hang on the order in which they came.
-		slices.SortFunc(all, func(a, b *sighting) int {
-			return cmp.Or(
-				strings.Compare(a.alert.Pod, b.alert.Pod), strings.Compare(a.alert.Container, b.alert.Container),
-				strings.Compare(a.alert.Operation, b.alert.Operation), strings.Compare(a.alert.Process, b.alert.Process),
-				strings.Compare(a.alert.Resource, b.alert.Resource), strings.Compare(a.alert.Parent, b.alert.Parent),
-				a.first.Compare(b.first),
-			)
-		})
-	}
-	return s
+	return slices.SortedFunc(maps.Values(known), func(a, b *sighting) int {
+		return cmp.Or(
+			strings.Compare(a.alert.Namespace, b.alert.Namespace),
+			strings.Compare(a.alert.Pod, b.alert.Pod), strings.Compare(a.alert.Container, b.alert.Container),
+			strings.Compare(a.alert.OwnerKind, b.alert.OwnerKind), strings.Compare(a.alert.OwnerName, b.alert.OwnerName),
+			strings.Compare(a.alert.Operation, b.alert.Operation), strings.Compare(a.alert.Process, b.alert.Process),
+			strings.Compare(a.alert.Resource, b.alert.Resource), strings.Compare(a.alert.Parent, b.alert.Parent),
+			a.first.Compare(b.first),
+		)
+	})
 }
 
-// isOf tells whether an alert is about a pod of the workload: by the owner that KubeArmor
-// found, by the name of a pod that runs, or by labels where it found no owner.
+// isOf tells whether an alert whose owner is not looked at is about a pod of the workload:
+// by the name of a pod that runs, or by name and labels.
 func isOf(a *armor.Alert, w *targets.Workload) bool {
-	if a.OwnerKind == w.Kind && a.OwnerName == w.Name {
-		return true
-	}
 	for i := range w.Specimens {
 		if name := w.Specimens[i].Pod.Name; name != "" && name == a.Pod {
 			return true
 		}
 	}
-	if len(w.Selector) == 0 || w.Kind == "Pod" || a.OwnerKind == w.Kind && a.OwnerName != "" {
+	if len(w.Selector) == 0 || w.Kind == "Pod" || a.OwnerKind == w.Kind || !strings.HasPrefix(a.Pod, w.Name+"-") {
 		return false
 	}
 	for key, value := range w.Selector {
@@ -106,16 +132,13 @@ func isOf(a *armor.Alert, w *targets.Workload) bool {
 			return false
 		}
 	}
-	return strings.HasPrefix(a.Pod, w.Name)
+	return true
 }
 
 // alertsOf are the effects that follow from what was seen in a workload.
 func (j *judge) alertsOf(w *targets.Workload) []Effect {
 	all := map[effectKey]*evidence{}
-	for _, s := range j.alerts.namespaces[w.Namespace] {
-		if !isOf(&s.alert, w) {
-			continue
-		}
+	for _, s := range j.alerts.of(w) {
 		e, ok := j.sighted(w, s)
 		if !ok {
 			continue
@@ -224,7 +247,7 @@ func (j *judge) seenIn(w *targets.Workload, name string) (v *view, c *container)
 
 // ranProgram is what a process alert tells: the program is called, and would be refused.
 func (j *judge) ranProgram(w *targets.Workload, s *sighting) (Effect, bool) {
-	element, ok := elementAt(s.alert.Process)
+	element, ok := j.elementAt(s.alert.Process)
 	if !ok || !path.IsAbs(s.alert.Process) {
 		return Effect{}, false
 	}
@@ -261,7 +284,7 @@ func ofRuntime(program string) bool {
 func (j *judge) usedCapability(w *targets.Workload, s *sighting) (Effect, bool) {
 	name := strings.ToLower(strings.TrimPrefix(strings.ToUpper(s.alert.Resource), "CAP_"))
 	v, c := j.seenIn(w, s.alert.Container)
-	if v == nil || !slices.ContainsFunc(armor.Elements(), func(e armor.Element) bool { return e.Kind == armor.Capability && e.Name == name }) {
+	if v == nil || !slices.ContainsFunc(j.elements, func(e armor.Element) bool { return e.Kind == armor.Capability && e.Name == name }) {
 		return Effect{}, false
 	}
 	b := v.runtime.element(c, name)

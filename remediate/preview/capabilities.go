@@ -115,7 +115,7 @@ func (v *view) kubectlExec() {
 func (v *view) capabilities(c *container) {
 	var all []string
 	var together bite
-	for _, e := range armor.Elements() {
+	for _, e := range v.elements {
 		if e.Kind != armor.Capability {
 			continue
 		}

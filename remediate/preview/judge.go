@@ -45,11 +45,14 @@ type judge struct {
 	policies *policies
 	nodes    *nodeClasses
 	alerts   *sightings
+	// elements are those of the set, and covers keeps what was judged of containers.
+	elements []armor.Element
+	covers   map[coverKey]*armor.Judgement
 	failures []scan.Failure
 }
 
 func newJudge(in *Input) *judge {
-	j := &judge{in: in, nodes: newNodeClasses(in), alerts: newSightings(in.Alerts)}
+	j := &judge{in: in, nodes: newNodeClasses(in), alerts: newSightings(in.Alerts, in.Workloads), elements: armor.Elements(), covers: map[coverKey]*armor.Judgement{}}
 	var objects []set.Object
 	var options set.Options
 	if in.Set != nil {
@@ -117,6 +120,10 @@ func (e Effect) in(c *container) Effect {
 func (j *judge) workload(w *targets.Workload) Workload {
 	out := Workload{Workload: w.Workload, Outcome: Safe}
 	effects := map[effectKey]Effect{}
+	if len(w.Specimens) == 0 {
+		e := Effect{Outcome: MayBreak, Part: PartRuntime, What: "nothing is known of its pods"}
+		effects[keyOf(&e)] = e
+	}
 	for i := range w.Specimens {
 		s := &w.Specimens[i]
 		out.Pods += s.Live

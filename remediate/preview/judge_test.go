@@ -204,3 +204,15 @@ func TestUnreadableObjectIsAFailure(t *testing.T) {
 		t.Errorf("%s: %v", w.Outcome, w.Effects)
 	}
 }
+
+// specimen is the pod of a template that nothing runs of.
+func specimen(t testing.TB, spec string) targets.Specimen {
+	t.Helper()
+	return targets.Specimen{Pod: podOf(t, spec)}
+}
+
+// What is not known is no pass.
+func TestWorkloadWithoutSpecimens(t *testing.T) {
+	t.Parallel()
+	wantLines(t, preview.Judge(inputOf(rendered(t, nil), workloadOf("Deployment", "web"))).Workloads[0], "may break|runtime|||")
+}

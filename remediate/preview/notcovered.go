@@ -40,17 +40,18 @@ type gap struct {
 
 // gaps are those of a container.
 func (v *view) gaps(c *container) []gap {
-	meant := v.policies.meant(v.runtime.policies, c.Name)
+	meant := v.policies.meant(v.runtime, c.Name)
 	var gaps []gap
 	total := map[set.Part]int{}
-	for _, e := range armor.Elements() {
+	for k, e := range v.elements {
 		want := meant[e.Name]
 		if want != armor.Blocked && want != armor.Audited {
 			continue
 		}
 		part := partOf(e.Kind)
 		total[part]++
-		for i, cover := range v.runtime.covers[c.Name][e.Name] {
+		for i, covers := range v.runtime.covers[c.Name] {
+			cover := covers[k]
 			if cover.Status == armor.Blocked || cover.Status == want {
 				continue
 			}
@@ -70,7 +71,10 @@ func (v *view) gaps(c *container) []gap {
 // addGap joins a gap of one element with those that have the same reason, but for the
 // element's name.
 func addGap(gaps []gap, g gap) []gap {
-	g.alike = strings.NewReplacer(" capability rules", " rules", " process rules", " rules").Replace(withoutName(g.reason, g.elements[0]))
+	g.alike = withoutName(g.reason, g.elements[0])
+	for _, kind := range []string{" capability rules", " process rules"} {
+		g.alike = strings.Replace(g.alike, kind, " rules", 1)
+	}
 	for i := range gaps {
 		if had := &gaps[i]; had.part == g.part && had.certain == g.certain && had.alike == g.alike {
 			had.elements = append(had.elements, g.elements...)
@@ -98,9 +102,10 @@ func withoutName(text, name string) string {
 // reaches it, and always for the same reason.
 func (v *view) whole(c *container, gaps []gap) *Effect {
 	parts := map[set.Part]bool{}
-	for _, s := range armor.Elements() {
-		if status := v.policies.meant(v.runtime.policies, c.Name)[s.Name]; status == armor.Blocked || status == armor.Audited {
-			parts[partOf(s.Kind)] = true
+	meant := v.policies.meant(v.runtime, c.Name)
+	for i := range v.elements {
+		if status := meant[v.elements[i].Name]; status == armor.Blocked || status == armor.Audited {
+			parts[partOf(v.elements[i].Kind)] = true
 		}
 	}
 	if len(parts) < 2 || len(gaps) != len(parts) {

@@ -55,7 +55,7 @@ func (v *view) programs(c *container) {
 
 // named says what may become of a program that is named and perhaps called.
 func (v *view) named(c *container, s *source, word, what string) {
-	element, ok := elementAt(word)
+	element, ok := v.elementAt(word)
 	if !ok {
 		return
 	}
@@ -70,7 +70,7 @@ func (v *view) named(c *container, s *source, word, what string) {
 // reaches tells whether anything of chroot and tools may be blocked in the container, and
 // the part to name.
 func (v *view) reaches(c *container) (part set.Part, ok bool) {
-	for _, e := range armor.Elements() {
+	for _, e := range v.elements {
 		if e.Kind == armor.Capability {
 			continue
 		}
@@ -177,9 +177,9 @@ func expand(argv []string, values map[string]string) []string {
 
 // elementAt finds the program of the set that a word names: by its name, or by a path
 // that ends in it.
-func elementAt(word string) (armor.Element, bool) {
+func (j *judge) elementAt(word string) (armor.Element, bool) {
 	base := path.Base(word)
-	for _, e := range armor.Elements() {
+	for _, e := range j.elements {
 		if e.Kind != armor.Capability && e.Name == base {
 			return e, true
 		}
@@ -190,19 +190,29 @@ func elementAt(word string) (armor.Element, bool) {
 // takesHold is how far the set refuses a program that is written like this. A bare name
 // is looked for where distributions put the program.
 func (v *view) takesHold(c *container, e armor.Element, program string) bite {
-	switch {
-	case path.IsAbs(program):
-		return v.runtime.exec(c, path.Clean(program))
-	case strings.Contains(program, "/"):
-		b := v.runtime.element(c, e.Name)
-		if b.certain {
-			b.certain, b.possible, b.reason = false, true, "the path is relative, to a folder that is not known"
+	found := v.specimen.Inspected[c.Name]
+	if path.IsAbs(program) {
+		program = path.Clean(program)
+		b := v.runtime.exec(c, program)
+		if real, looked := found[program]; looked && real == "" {
+			b = b.unless(program + " is not in the container now")
 		}
 		return b
 	}
 	b := v.runtime.element(c, e.Name)
-	if found := v.specimen.Inspected[c.Name]; b.certain && found != nil && !anyFound(e, found) {
-		b.certain, b.possible, b.reason = false, true, e.Name+" is not in the container now"
+	switch {
+	case strings.Contains(program, "/"):
+		b = b.unless("the path is relative, to a folder that is not known")
+	case found != nil && !anyFound(e, found):
+		b = b.unless(e.Name + " is not in the container now")
+	}
+	return b
+}
+
+// unless makes possible for this reason what is certain.
+func (b bite) unless(reason string) bite {
+	if b.certain {
+		b.certain, b.possible, b.reason = false, true, reason
 	}
 	return b
 }
@@ -213,7 +223,7 @@ func anyFound(e armor.Element, found map[string]string) bool {
 
 // call says what becomes of a program in command position.
 func (v *view) call(c *container, s *source, program string, first bool) (Effect, bool) {
-	element, ok := elementAt(program)
+	element, ok := v.elementAt(program)
 	if !ok {
 		return Effect{}, false
 	}

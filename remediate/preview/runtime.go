@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -60,11 +62,9 @@ func able() kernel.Enforcement {
 
 // meant is what the policies would do to each element in an ordinary container of this
 // name, were nothing in their way.
-func (p *policies) meant(selected []*armor.Policy, container string) map[string]armor.Status {
-	key := container
-	for _, s := range selected {
-		key += "\x00" + s.String()
-	}
+func (p *policies) meant(r *runtime, container string) map[string]armor.Status {
+	selected := r.policies
+	key := r.selected + container
 	if known := p.intended[key]; known != nil {
 		return known
 	}
@@ -87,6 +87,8 @@ type nodeClass struct {
 	enforcement kernel.Enforcement
 	containers  int
 	nodes       []string
+	// class numbers it, -1 for a node that was not read.
+	class int
 }
 
 type classKey struct {
@@ -105,7 +107,7 @@ func newNodeClasses(in *Input) *nodeClasses {
 		if !ok {
 			i = len(n.classes)
 			at[key] = i
-			n.classes = append(n.classes, nodeClass{enforcement: e, containers: count})
+			n.classes = append(n.classes, nodeClass{enforcement: e, containers: count, class: i})
 		}
 		n.classes[i].nodes = append(n.classes[i].nodes, name)
 		n.of[name] = i
@@ -115,7 +117,7 @@ func newNodeClasses(in *Input) *nodeClasses {
 
 // unknownNode is a node of which nothing is known.
 func unknownNode(reason string) nodeClass {
-	return nodeClass{enforcement: kernel.Enforcement{
+	return nodeClass{class: -1, enforcement: kernel.Enforcement{
 		Capabilities: kernel.Unknown, Processes: kernel.Unknown, Agent: kernel.Unknown, Reason: reason,
 	}}
 }
@@ -158,8 +160,10 @@ type runtime struct {
 	pods    []armor.Pod
 	nodes   []nodeClass
 	settled bool
-	// covers are by container and element what holds on each kind of node.
-	covers map[string]map[string][]armor.Cover
+	// selected names the policies. covers are by container what holds on each kind of
+	// node for each element, in the set's order.
+	selected string
+	covers   map[string][][]armor.Cover
 	// doubt is why the policies may not reach the pod at all.
 	doubt string
 	// toothless says why policies have less effect than they ask for.
@@ -171,12 +175,29 @@ func (j *judge) runtimeOf(v *view) *runtime {
 	if !j.policies.any {
 		return nil
 	}
-	r := &runtime{policies: j.policies.index.Select(v.pod.Namespace, v.pod.Labels), covers: map[string]map[string][]armor.Cover{}}
+	r := &runtime{policies: j.policies.index.Select(v.pod.Namespace, v.pod.Labels), covers: map[string][][]armor.Cover{}}
 	if len(r.policies) == 0 {
 		return nil
 	}
 	r.nodes, r.settled = j.nodes.where(v.specimen)
 	r.doubt = doubtAbout(&v.pod.Spec)
+	r.selected = refsOf(r.policies)
+	pod := j.armorPod(v)
+	for _, n := range r.nodes {
+		pod.Node, pod.NodeContainers = n.enforcement, n.containers
+		r.pods = append(r.pods, pod)
+		for i := range pod.Containers {
+			judged := j.coversOf(r, pod, &pod.Containers[i], n.class)
+			r.toothless = append(r.toothless, judged.Toothless...)
+			name := pod.Containers[i].Name
+			r.covers[name] = append(r.covers[name], judged.Containers[0].Covers)
+		}
+	}
+	return r
+}
+
+// armorPod is the specimen as KubeArmor's policies see it, on no node yet.
+func (j *judge) armorPod(v *view) armor.Pod {
 	pod := armor.Pod{
 		Namespace: v.pod.Namespace, Labels: v.pod.Labels, Annotations: v.pod.Annotations, HostPID: v.pod.Spec.HostPID,
 	}
@@ -188,21 +209,49 @@ func (j *judge) runtimeOf(v *view) *runtime {
 	for i := range v.containers {
 		pod.Containers = append(pod.Containers, v.containers[i].armorContainer(v.specimen.Inspected))
 	}
-	for _, n := range r.nodes {
-		pod.Node, pod.NodeContainers = n.enforcement, n.containers
-		r.pods = append(r.pods, pod)
-		judged := armor.Judge(r.policies, pod)
-		r.toothless = append(r.toothless, judged.Toothless...)
-		for _, c := range judged.Containers {
-			if r.covers[c.Name] == nil {
-				r.covers[c.Name] = make(map[string][]armor.Cover, len(c.Covers))
-			}
-			for _, cover := range c.Covers {
-				r.covers[c.Name][cover.Element.Name] = append(r.covers[c.Name][cover.Element.Name], cover)
-			}
-		}
+	return pod
+}
+
+// coverKey is what the answer about a container hangs on.
+type coverKey struct {
+	policies, namespace, identity string
+	class                         int
+	hostPID                       bool
+	kind                          armor.ContainerKind
+	name, image                   string
+}
+
+// refsOf names policies.
+func refsOf(policies []*armor.Policy) string {
+	var b strings.Builder
+	for _, p := range policies {
+		b.WriteString(p.String() + "\x00")
 	}
-	return r
+	return b.String()
+}
+
+// coversOf judges one container of the pod. Many are alike, and judged once.
+func (j *judge) coversOf(r *runtime, pod armor.Pod, c *armor.Container, class int) *armor.Judgement {
+	like := armor.Alike(r.policies, *c)
+	pod.Containers = []armor.Container{like}
+	if like.Paths != nil || class < 0 {
+		return armor.Judge(r.policies, pod)
+	}
+	var identity strings.Builder
+	for _, key := range armor.JudgeLabels() {
+		value, ok := pod.Labels[key]
+		fmt.Fprintf(&identity, "%t%q", ok, value)
+	}
+	for _, key := range armor.JudgeAnnotations() {
+		fmt.Fprintf(&identity, "%q", pod.Annotations[key])
+	}
+	key := coverKey{r.selected, pod.Namespace, identity.String(), class, pod.HostPID, like.Kind, like.Name, like.Image}
+	known := j.covers[key]
+	if known == nil {
+		known = armor.Judge(r.policies, pod)
+		j.covers[key] = known
+	}
+	return known
 }
 
 // doubtAbout says why the node's kernel may not be the one that the pod's programs ask.
@@ -267,12 +316,16 @@ func (r *runtime) biteOf(at func(i int) (armor.Status, string)) bite {
 
 // element is how far the set takes hold of an element in a container.
 func (r *runtime) element(c *container, element string) bite {
-	covers := r.covers[c.Name][element]
+	covers := r.covers[c.Name]
 	return r.biteOf(func(i int) (armor.Status, string) {
-		if i >= len(covers) {
-			return armor.NotCovered, ""
+		if i < len(covers) {
+			for k := range covers[i] {
+				if cover := &covers[i][k]; cover.Element.Name == element {
+					return cover.Status, cover.Reason
+				}
+			}
 		}
-		return covers[i].Status, covers[i].Reason
+		return armor.NotCovered, ""
 	})
 }
 
