@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/escape-scanner/escape-scanner/remediate/targets"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
@@ -45,6 +46,7 @@ func (r *renderer) precise(fits []fit) ([]cut, error) {
 func (r *renderer) cutNamespace(part Part, namespace string, fits []fit) []cut {
 	whole, why := r.shared(part, fits)
 	var cuts []cut
+	carriers := carriersOf(fits)
 	if len(whole) > 0 {
 		cuts = append(cuts, cut{part: part, elements: whole, namespace: namespace, labels: r.opts.Scope.Labels, why: why})
 	}
@@ -58,7 +60,7 @@ func (r *renderer) cutNamespace(part Part, namespace string, fits []fit) []cut {
 			part: part, elements: rest, namespace: namespace, labels: labels,
 			suffix: "-" + digest(labels), why: []string{r.forWhom(f, rest)},
 		}
-		if others := overlapped(labels, f, fits, part, rest); len(others) > 0 {
+		if others := carriers.others(labels, f, part, rest); len(others) > 0 {
 			text := fmt.Sprintf("The labels of %s select pods of %s too, which get %s with it.", f, strings.Join(others, ", "), elementNames(rest))
 			own.why = append(own.why, text)
 			r.note("%s", text)
@@ -124,19 +126,42 @@ func passing(key string) bool {
 	return false
 }
 
-// overlapped names the workloads whose pods the labels select beside the one that they
-// are of, and that would do without some of the elements.
-func overlapped(labels map[string]string, of fit, fits []fit, part Part, elements []armor.Element) []string {
-	var names []string
+// carriers finds workloads by the labels of their pods, each with its value.
+type carriers map[[2]string][]fit
+
+func carriersOf(fits []fit) carriers {
+	c := carriers{}
 	for _, f := range fits {
+		seen := map[[2]string]bool{}
+		for i := range f.Specimens {
+			for key, value := range f.Specimens[i].Pod.Labels {
+				if label := [2]string{key, value}; !seen[label] {
+					seen[label] = true
+					c[label] = append(c[label], f)
+				}
+			}
+		}
+	}
+	return c
+}
+
+// others names the workloads whose pods the labels select beside the one that they are
+// of, and that would do without some of the elements.
+func (c carriers) others(labels map[string]string, of fit, part Part, elements []armor.Element) []string {
+	var fewest []fit
+	for i, key := range sortedKeys(labels) {
+		if having := c[[2]string{key, labels[key]}]; i == 0 || len(having) < len(fewest) {
+			fewest = having
+		}
+	}
+	var names []string
+	for _, f := range fewest {
 		if f.Workload == of.Workload || len(minus(elements, f.needs[part])) == 0 {
 			continue
 		}
-		for i := range f.Specimens {
-			if carries(f.Specimens[i].Pod.Labels, labels) {
-				names = append(names, f.String())
-				break
-			}
+		selected := func(s targets.Specimen) bool { return carries(s.Pod.Labels, labels) }
+		if slices.ContainsFunc(f.Specimens, selected) {
+			names = append(names, f.String())
 		}
 	}
 	return names

@@ -80,6 +80,9 @@ func (r *renderer) asked(parts ...Part) bool {
 }
 
 func (r *renderer) scopeNotes() {
+	if len(r.opts.Scope.Labels) > 0 {
+		r.note("Pods are chosen by labels: whoever may change a pod's labels may take it out of the set.")
+	}
 	if len(r.opts.Scope.Namespaces) > 0 {
 		return
 	}
@@ -118,6 +121,9 @@ func (r *renderer) namespaces(why string) ([]string, error) {
 		if r.opts.Scope.Covers(ns) {
 			in = append(in, ns)
 		}
+	}
+	if len(in) == 0 {
+		r.note("None of the cluster's namespaces is in scope.")
 	}
 	return in, nil
 }
