@@ -20,12 +20,16 @@ type owner struct {
 	fields  *fieldpath.Set
 }
 
+// unowned is whom the API server calls the manager of fields that had none when
+// somebody first applied the object. It is nobody.
+const unowned = "before-first-apply"
+
 // owners are the managers of an object without those of its status. Entries that
 // cannot be read own nothing.
 func owners(object *unstructured.Unstructured) []owner {
 	var all []owner
 	for _, entry := range object.GetManagedFields() {
-		if entry.Subresource != "" || entry.FieldsV1 == nil {
+		if entry.Subresource != "" || entry.FieldsV1 == nil || entry.Manager == unowned {
 			continue
 		}
 		fields := &fieldpath.Set{}
@@ -45,11 +49,11 @@ func ours(object *unstructured.Unstructured) bool {
 // body are the fields of a set outside of metadata and status.
 func body(s *fieldpath.Set) *fieldpath.Set {
 	result := &fieldpath.Set{}
-	for path := range s.Leaves().All() {
+	s.Leaves().Iterate(func(path fieldpath.Path) {
 		if name := path[0].FieldName; name != nil && isBody(*name) {
 			result.Insert(path)
 		}
-	}
+	})
 	return result
 }
 
@@ -117,12 +121,14 @@ func responsible(object *unstructured.Unstructured, paths []fieldPath) []string 
 		if o.name == FieldManager || slices.Contains(names, o.name) {
 			continue
 		}
-		for path := range o.fields.Leaves().All() {
+		found := false
+		// The set's own iterator cannot be ended early.
+		o.fields.Leaves().Iterate(func(path fieldpath.Path) {
 			named := namedPath(path)
-			if slices.ContainsFunc(paths, func(p fieldPath) bool { return named.below(p) || p.below(named) }) {
-				names = append(names, o.name)
-				break
-			}
+			found = found || slices.ContainsFunc(paths, func(p fieldPath) bool { return named.below(p) || p.below(named) })
+		})
+		if found {
+			names = append(names, o.name)
 		}
 	}
 	slices.Sort(names)

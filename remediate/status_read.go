@@ -97,11 +97,10 @@ func (r *record) compare(o *ObjectStatus, s *step, live *unstructured.Unstructur
 		o.State = StateRestored
 	case s.meets(s.Enforce, live):
 		o.State, o.Stage = StateInPlace, StageEnforce
-	case s.meets(s.Audit, live):
+	case s.meets(s.Audit, live) && s.Enforce == nil && r.Options.Action == set.ActionAudit:
+		o.State, o.Stage = StateInPlace, StageAudit
+	case s.onlyAudits(live) && !r.enforced():
 		o.State, o.Stage = StateAuditing, StageAudit
-		if s.Enforce == nil && r.Options.Action == set.ActionAudit {
-			o.State = StateInPlace
-		}
 	case r.Phase == PhaseApplying && s.Existed && s.back(live) && free:
 		o.State = StateNotBegun
 	default:
@@ -117,6 +116,27 @@ func (s *step) back(live *unstructured.Unstructured) bool {
 	return len(differing(live.Object, restore(live, s.Before).Object)) == 0
 }
 
+// onlyAudits tells whether an object is in its audit form, and what only its enforce
+// form touches is as it was before, or not there.
+func (s *step) onlyAudits(live *unstructured.Unstructured) bool {
+	if !s.meets(s.Audit, live) {
+		return false
+	}
+	for _, b := range s.Before {
+		value, ok := lookup(live.Object, b.Path)
+		if _, audited := lookup(s.Audit.Want, b.Path); ok && !audited && !b.Parent && (b.Absent || !equalValues(value, b.Value)) {
+			return false
+		}
+	}
+	return true
+}
+
+// enforced tells whether the enforce forms have all been brought in: an object that
+// only audits was changed since.
+func (r *record) enforced() bool {
+	return r.Phase == PhaseApplied && slices.Contains(r.Stages, StageEnforce)
+}
+
 // drifted says in what an object differs from the form that it should have.
 func (r *record) drifted(o *ObjectStatus, s *step, live *unstructured.Unstructured) {
 	o.State, o.Stage = StateDrifted, StageEnforce
@@ -127,6 +147,9 @@ func (r *record) drifted(o *ObjectStatus, s *step, live *unstructured.Unstructur
 	paths := s.missing(f, live)
 	o.By = responsible(live, paths)
 	o.Diff = Diff(s.expected(f, live), live)
+	if o.Stage == StageEnforce && s.onlyAudits(live) {
+		o.Message = "it only audits"
+	}
 }
 
 // unfinished says how far an apply or a rollback came that did not end.
