@@ -177,13 +177,16 @@ func (p *planner) empty(node *yaml.Node, c child, end int) {
 	if node.Kind == yaml.SequenceNode {
 		text = "[]"
 	}
-	before := bytes.TrimRight(p.text[:p.lineStart(c.start)], " \t\r\n")
-	if !p.opensLine(c.start) || len(before) == 0 || before[len(before)-1] != ':' {
+	at := p.above.colon
+	if node.Anchor != "" || node.Style&yaml.TaggedStyle != 0 {
+		at = p.propertiesEnd(node)
+	}
+	if at == 0 || p.lineStart(at) == p.lineStart(c.start) {
 		p.replace(c.start, end, text)
 		return
 	}
-	p.replace(len(before), len(before), " "+text)
-	p.replace(p.lineEnd(len(before)), end, "")
+	p.replace(at, at, " "+text)
+	p.replace(p.lineEnd(at), end, "")
 }
 
 // rename puts another entry in the place of one.

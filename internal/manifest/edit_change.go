@@ -16,6 +16,8 @@ type planner struct {
 	change Change
 	style  style
 	edits  []Edit
+	// above is the entry or item that the mapping or list at hand is the value of.
+	above child
 	// inFlow is set once the path leads through brackets, as far as above its end.
 	inFlow bool
 }
@@ -58,6 +60,7 @@ func (p *planner) walk(root *yaml.Node, steps []step) error {
 			return p.leaf(node, all, at)
 		}
 		c := all[at]
+		p.above = c
 		p.inFlow = p.inFlow || p.isFlow(node)
 		if next := p.into(c.value); next != nil {
 			node = next

@@ -72,17 +72,24 @@ func (l *layout) at(n *yaml.Node) int {
 
 // content is where a node begins behind its anchor and tag.
 func (l *layout) content(n *yaml.Node) int {
-	off := l.at(n)
-	for off < len(l.text) && (l.text[off] == '&' || l.text[off] == '!') {
+	off := l.propertiesEnd(n)
+	if isEmptyScalar(n) || off == l.at(n) {
+		return off
+	}
+	return l.skip(off)
+}
+
+// propertiesEnd is where the anchor and tag of a node end, its beginning where it has
+// none.
+func (l *layout) propertiesEnd(n *yaml.Node) int {
+	end := l.at(n)
+	for off := end; off < len(l.text) && (l.text[off] == '&' || l.text[off] == '!'); off = l.skip(off) {
 		for off < len(l.text) && !isSpace(l.text[off]) && strings.IndexByte(",]}", l.text[off]) < 0 {
 			off++
 		}
-		if isEmptyScalar(n) {
-			return off
-		}
-		off = l.skip(off)
+		end = off
 	}
-	return off
+	return end
 }
 
 // isEmptyScalar tells a null that is written as nothing at all.

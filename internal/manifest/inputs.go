@@ -80,6 +80,8 @@ type source struct {
 	name string
 	// named is true when the user named it, so that it has to hold manifests.
 	named bool
+	// stdin is true for standard input.
+	stdin bool
 	// blocking is true when reading may wait for somebody.
 	blocking bool
 }
@@ -151,7 +153,7 @@ func (p *reading) path(path string) error {
 		return p.text(source{name: heldName(path), named: !held.found}, held.open())
 	}
 	if path == Stdin {
-		return p.text(source{name: stdinName, named: true}, newWaitingReader(p.ctx, p.in.Stdin))
+		return p.text(source{name: stdinName, named: true, stdin: true}, newWaitingReader(p.ctx, p.in.Stdin))
 	}
 	info, err := p.in.Files.Stat(path)
 	if err != nil {

@@ -15,7 +15,9 @@ const maxText = 256 << 20
 // Text is a file as a whole, or the failure to read it.
 type Text struct {
 	// File is its path for people, "stdin" for standard input.
-	File    string
+	File string
+	// Stdin is set for standard input.
+	Stdin   bool
 	Data    []byte
 	Failure *scan.Failure
 	// found is set where the file was found in a directory.
@@ -42,7 +44,7 @@ func Texts(ctx context.Context, in Inputs, visit func(Text) error) error {
 			if err != nil {
 				return visit(Text{File: src.name, Failure: unreadable(src.name, err).failure})
 			}
-			return visit(Text{File: src.name, Data: data, found: !src.named})
+			return visit(Text{File: src.name, Stdin: src.stdin, Data: data, found: !src.named})
 		}}
 	return pass.all()
 }

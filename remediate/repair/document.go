@@ -55,7 +55,11 @@ func (r *Repairer) Document(d *manifest.Document) *Document {
 	result := &Document{Line: d.Line, Workload: d.Workload}
 	editor, err := d.Edit()
 	if err != nil {
-		result.Skipped = err.Error()
+		for _, f := range r.Judge(d) {
+			if r.wants(&f) {
+				result.Left = append(result.Left, Left{f, err.Error()})
+			}
+		}
 		return result
 	}
 	if result.Skipped = notToEdit(d, editor); result.Skipped != "" {
@@ -94,28 +98,35 @@ func (w *work) run() {
 	w.oneByOne()
 }
 
-// together makes all changes, and those that come to light then.
+// together makes all changes, and those that come to light then. What only aggravates
+// is left for when nothing else can be done: it goes with what it aggravates.
 func (w *work) together() bool {
-	tried := map[string]bool{}
+	done := map[string]bool{}
 	var made []scan.Finding
 	for range maxRounds {
-		var steps []step
-		for _, s := range w.steps(w.now) {
-			if !tried[s.field] {
-				tried[s.field] = true
-				steps = append(steps, s)
+		steps := w.steps(w.now)
+		count := len(made)
+		for _, aggravating := range []bool{false, true} {
+			if len(made) > count {
+				break
+			}
+			for i := range steps {
+				s := &steps[i]
+				if done[s.field] || s.aggravates() != aggravating {
+					continue
+				}
+				next, reason := w.make(w.now, s, steps)
+				if reason != "" {
+					w.reasons[s.field] = reason
+					continue
+				}
+				delete(w.reasons, s.field)
+				w.now, done[s.field] = next, true
+				made = append(made, s.findings...)
 			}
 		}
-		if len(steps) == 0 {
+		if len(made) == count {
 			break
-		}
-		for i := range steps {
-			if next, reason := w.make(w.now, &steps[i], steps); reason == "" {
-				w.now = next
-				made = append(made, steps[i].findings...)
-			} else {
-				w.reasons[steps[i].field] = reason
-			}
 		}
 	}
 	return w.now == w.before || w.fault(w.before, w.now, made) == ""
@@ -203,22 +214,29 @@ func (w *work) make(e *manifest.Editor, s *step, others []step) (*manifest.Edito
 }
 
 // asMeant tells whether an object is what it should be after a change, or after that
-// and others of the changes that are meant.
+// and others of the changes that are meant, all of which leave as much behind.
 func asMeant(want, have any, others []step) bool {
 	if same(want, have) {
 		return true
 	}
-	for i := range others {
-		o := &others[i]
-		if !o.done(have) || o.done(want) {
-			continue
+	for _, least := range []bool{false, true} {
+		meant := want
+		for i := range others {
+			o := &others[i]
+			if !o.done(have) || o.done(meant) {
+				continue
+			}
+			ways := o.ways(meant)
+			if least {
+				slices.Reverse(ways)
+			}
+			meant = ways[0].object(meant)
 		}
-		for _, way := range slices.Backward(o.ways(want)) {
-			want = way.object(want)
-			break
+		if same(meant, have) {
+			return true
 		}
 	}
-	return same(want, have)
+	return false
 }
 
 // conclude sorts the findings into those that are gone and those that are left.

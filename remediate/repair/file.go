@@ -18,6 +18,8 @@ type File struct {
 	Documents     []*Document
 	// Failures are what of it could not be read.
 	Failures []scan.Failure
+	// edits are what makes After of Before.
+	edits []manifest.Edit
 	// pods are those of the documents that could be read.
 	pods []*Document
 }
@@ -65,20 +67,16 @@ func (f *File) assemble(ctx context.Context, text manifest.Text) error {
 		return err
 	}
 	p := assembly{File: f, text: text, before: before}
-	after, reason, err := p.with(ctx, f.Documents)
-	if err != nil {
+	reason, err := p.take(ctx, f.Documents)
+	if err != nil || reason == "" {
 		return err
-	}
-	if reason == "" {
-		f.After = after
-		return nil
 	}
 	var kept []*Document
 	for _, d := range f.Documents {
 		if !d.changed() {
 			continue
 		}
-		after, reason, err := p.with(ctx, append(slices.Clip(kept), d))
+		reason, err := p.take(ctx, append(slices.Clip(kept), d))
 		switch {
 		case err != nil:
 			return err
@@ -86,7 +84,6 @@ func (f *File) assemble(ctx context.Context, text manifest.Text) error {
 			d.giveUp(reason)
 		default:
 			kept = append(kept, d)
-			f.After = after
 		}
 	}
 	return nil
@@ -126,22 +123,22 @@ type assembly struct {
 	before []object
 }
 
-// with puts the changes of some documents into the file. The reason says why the file
-// is then not what it should be.
-func (p *assembly) with(ctx context.Context, documents []*Document) (after []byte, reason string, err error) {
-	edits, err := p.edits(documents)
+// take puts the changes of some documents, and no others, into the file. The reason
+// says why it does not: the file would not be what it should be.
+func (p *assembly) take(ctx context.Context, documents []*Document) (reason string, err error) {
+	edits, err := p.collect(documents)
 	if err != nil {
-		return nil, err.Error(), nil
+		return err.Error(), nil
 	}
-	after = splice(p.Before, edits)
+	after := splice(p.Before, edits)
 	text := p.text
 	text.Data = after
 	now, err := objects(ctx, text)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	if len(now) != len(p.before) {
-		return nil, "the file would not read as before", nil
+		return "the file would not read as before", nil
 	}
 	pod := -1
 	for i := range now {
@@ -155,14 +152,15 @@ func (p *assembly) with(ctx context.Context, documents []*Document) (after []byt
 			}
 		}
 		if !bytes.Equal(want, now[i].json) || p.before[i].pod != now[i].pod {
-			return nil, "another document of the file would change with it", nil
+			return "another document of the file would change with it", nil
 		}
 	}
-	return after, "", nil
+	p.After, p.edits = after, edits
+	return "", nil
 }
 
-// edits are the changes of some documents, by their offsets in the file.
-func (p *assembly) edits(documents []*Document) ([]manifest.Edit, error) {
+// collect gathers the changes of some documents, by their offsets in the file.
+func (p *assembly) collect(documents []*Document) ([]manifest.Edit, error) {
 	var all []manifest.Edit
 	for _, d := range documents {
 		if !d.changed() {

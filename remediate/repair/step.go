@@ -61,6 +61,11 @@ func stepsFor(base string, findings []scan.Finding) []step {
 	return steps
 }
 
+// aggravates tells whether nothing but what aggravates another finding asks for it.
+func (s *step) aggravates() bool {
+	return !slices.ContainsFunc(s.findings, func(f scan.Finding) bool { return f.Category != scan.CategoryEscape || f.Open })
+}
+
 func jsonOf(v any) []byte {
 	// What was decoded from JSON can be encoded again.
 	raw, _ := json.Marshal(v)
