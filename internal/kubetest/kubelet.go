@@ -36,7 +36,7 @@ type Command struct {
 }
 
 // Kubelet is the part of a kubelet that the API server talks to: it runs commands
-// in containers and gives their logs, as the functions say. It is no part of a
+// in containers, gives their logs and forwards their ports, as the functions say. It is no part of a
 // node otherwise: tests make pods and their status themselves.
 type Kubelet struct {
 	// Run runs a command and returns its exit code. An error is one of the container
@@ -44,6 +44,9 @@ type Kubelet struct {
 	Run func(ctx context.Context, c Command) (code int, err error)
 	// Logs are what a container wrote.
 	Logs func(namespace, pod, container string) (string, error)
+	// Forward serves a connection to a port of a pod until it is over. An error is told
+	// to the client. The context ends with the connection.
+	Forward func(ctx context.Context, c PortConn) error
 
 	server *httptest.Server
 	// ended is closed when the test ends, for what still runs then.
@@ -57,6 +60,7 @@ func (k *Kubelet) Start(tb testing.TB) {
 	ended, end := context.WithCancel(context.WithoutCancel(tb.Context()))
 	k.ended = ended
 	mux := http.NewServeMux()
+	mux.HandleFunc("/portForward/{namespace}/{pod}", k.forward)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", k.exec)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.logs)
 	k.server = httptest.NewUnstartedServer(mux)

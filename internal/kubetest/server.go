@@ -53,13 +53,17 @@ func WithAPIServerFlag(name string, values ...string) Option {
 	}
 }
 
+// quiet tells controller-runtime once that it has nowhere to log: it does not take
+// being told by several tests at a time.
+var quiet sync.Once
+
 // Start starts a control plane and returns when it answers. The caller calls
 // Stop; should the test binary die before it can, both processes are killed and
 // their files removed all the same.
 func Start(options ...Option) (*Server, error) {
 	// Otherwise controller-runtime complains on standard error, once, that
 	// nobody told it where to log.
-	crlog.SetLogger(logr.Discard())
+	quiet.Do(func() { crlog.SetLogger(logr.Discard()) })
 
 	binaries, err := findBinaries()
 	if err != nil {

@@ -1,0 +1,109 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// relaySelector selects the pods of KubeArmor's relay, relayPort is where it listens.
+	relaySelector = "kubearmor-app=kubearmor-relay"
+	relayPort     = 32767
+)
+
+// ErrNoRelay says that KubeArmor's relay is not there, or not ready.
+var ErrNoRelay = errors.New("KubeArmor's relay cannot be reached")
+
+// Relay is how KubeArmor's relay is reached.
+type Relay struct {
+	// Address is its HOST:PORT, in a cluster that of its Service.
+	Address string
+	// Dial connects to Address; nil for TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// InCluster reports whether the configuration is that of the pod in which this program
+// runs.
+func InCluster(config *rest.Config) bool {
+	own, err := rest.InClusterConfig()
+	return err == nil && own.Host == config.Host
+}
+
+// Relay finds KubeArmor's relay. In the cluster itself it is reached by its Service,
+// from outside through the API server, each time by a pod that is ready then.
+func (c *Cluster) Relay(ctx context.Context, inCluster bool) (*Relay, error) {
+	pod, err := c.relayPod(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if inCluster {
+		return c.relayService(ctx, pod)
+	}
+	return &Relay{
+		Address: "relay." + pod.Namespace + ":" + strconv.Itoa(relayPort),
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			pod, err := c.relayPod(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return c.DialPod(ctx, pod.Namespace, pod.Name, relayPort)
+		},
+	}, nil
+}
+
+// relayPod finds a pod of the relay that is ready, the same one as long as there is it.
+func (c *Cluster) relayPod(ctx context.Context) (*corev1.Pod, error) {
+	pods, err := c.LabelledPods(ctx, relaySelector)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(objectKey(&a.ObjectMeta), objectKey(&b.ObjectMeta)) })
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil && slices.ContainsFunc(pods[i].Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		}) {
+			return &pods[i], nil
+		}
+	}
+	if len(pods) == 0 {
+		return nil, fmt.Errorf("%w: there are no pods labelled %s", ErrNoRelay, relaySelector)
+	}
+	return nil, fmt.Errorf("%w: of %d pods labelled %s none is ready, %s for one", ErrNoRelay, len(pods), relaySelector, objectKey(&pods[0].ObjectMeta))
+}
+
+// relayService finds the Service in front of the relay's pods.
+func (c *Cluster) relayService(ctx context.Context, pod *corev1.Pod) (*Relay, error) {
+	var services []corev1.Service
+	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.Service, metav1.ListMeta, error) {
+		list, err := c.client.CoreV1().Services(pod.Namespace).List(ctx, o)
+		if err != nil {
+			return nil, metav1.ListMeta{}, err
+		}
+		return list.Items, list.ListMeta, nil
+	}, func(s *corev1.Service) string { return objectKey(&s.ObjectMeta) }, collect(&services))
+	if err != nil {
+		return nil, subject("list services", pod.Namespace, err)
+	}
+	for i := range services {
+		s := &services[i]
+		if len(s.Spec.Selector) == 0 || !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+			continue
+		}
+		for _, port := range s.Spec.Ports {
+			if port.TargetPort.IntValue() == relayPort || port.TargetPort.IntValue() == 0 && port.Port == relayPort {
+				return &Relay{Address: net.JoinHostPort(s.Name+"."+s.Namespace+".svc", strconv.Itoa(int(port.Port)))}, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%w: no Service in namespace %s leads to port %d of pod %s", ErrNoRelay, pod.Namespace, relayPort, pod.Name)
+}
