@@ -53,13 +53,11 @@ func Needs(verb Verb, work Work) []Permission {
 		n.object(verb, ref)
 	}
 	n.record(verb, work.RecordNamespace)
-	switch verb {
-	case VerbPlan:
-		n.looks(work)
-	case VerbApply:
-		n.looks(work)
+	if verb != VerbRollback {
+		n.looks(verb, work)
+	}
+	if verb == VerbApply {
 		n.verifying(work)
-	case VerbStatus, VerbRollback:
 	}
 	return n.list
 }
@@ -92,7 +90,7 @@ func (n *rightsNeeded) object(verb Verb, ref remediate.Ref) {
 	verbs := map[Verb][]string{
 		VerbPlan:     {"get", "patch", "create", "update", "delete"},
 		VerbApply:    {"get", "patch", "create", "update", "delete"},
-		VerbRollback: {"get", "patch", "create", "update", "delete"},
+		VerbRollback: {"get", "update", "delete"},
 		VerbStatus:   {"get"},
 	}[verb]
 	for _, v := range verbs {
@@ -118,10 +116,13 @@ func purpose(verb string) string {
 
 // record are the rights to the record of what was before.
 func (n *rightsNeeded) record(verb Verb, namespace string) {
-	verbs := []string{"get", "list"}
-	if verb == VerbApply || verb == VerbRollback {
-		verbs = append(verbs, "create", "update", "delete")
-	}
+	// Apply takes away what a record does not need any more that went into several.
+	verbs := map[Verb][]string{
+		VerbPlan:     {"get"},
+		VerbApply:    {"get", "create", "update", "delete"},
+		VerbRollback: {"get", "update", "delete"},
+		VerbStatus:   {"get", "list"},
+	}[verb]
 	for _, v := range verbs {
 		n.add(Permission{Verb: v, Resource: "configmaps", Namespace: namespace, For: "the record of what was before"})
 	}
@@ -139,11 +140,11 @@ func (n *rightsNeeded) verifying(work Work) {
 }
 
 // looks are the rights that looking closer takes.
-func (n *rightsNeeded) looks(work Work) {
+func (n *rightsNeeded) looks(verb Verb, work Work) {
 	for _, p := range needsOf(work.Looks, work.Namespaces) {
 		n.add(p)
 	}
-	if work.Observe {
+	if work.Observe && verb != VerbStatus {
 		n.add(Permission{Verb: "create", Resource: "pods", Subresource: "portforward", For: "what KubeArmor's relay reports (--observe)"})
 	}
 }
