@@ -302,9 +302,5 @@ func (v *view) reported(d *admission.Decision) {
 }
 
 func onlyReports(cause admission.Cause) bool {
-	switch cause {
-	case admission.CausePSANotEnforced, admission.CauseKyvernoAudit, admission.CauseVAPNotEnforced:
-		return true
-	}
-	return false
+	return slices.Contains([]admission.Cause{admission.CausePSANotEnforced, admission.CauseKyvernoAudit, admission.CauseVAPNotEnforced}, cause)
 }

@@ -173,3 +173,27 @@ func TestInputIsNotChanged(t *testing.T) {
 		t.Error("the pod or its namespace was changed")
 	}
 }
+
+// A set for the whole cluster asks the namespace whether it is left out.
+func TestClusterScope(t *testing.T) {
+	t.Parallel()
+	for _, by := range []set.Admission{set.AdmissionKyverno, set.AdmissionKyvernoCEL, set.AdmissionVAP} {
+		t.Run(string(by), func(t *testing.T) {
+			t.Parallel()
+			s := admissionOnly(t, by, func(o *set.Options) { o.Scope = targets.Scope{Exclude: []string{"lab"}} })
+			named := func(name string) func(*preview.Input) {
+				return func(in *preview.Input) {
+					in.Workloads[0].Namespace, in.Workloads[0].Specimens[0].Pod.Namespace = name, name
+					in.Namespaces = map[string]*corev1.Namespace{name: {}}
+					in.Namespaces[name].Name = name
+					in.Namespaces[name].Labels = map[string]string{corev1.LabelMetadataName: name}
+				}
+			}
+			for name, want := range map[string]preview.Outcome{"shop": preview.Breaks, "lab": preview.Safe, "kube-system": preview.Safe} {
+				if w := judged(t, s, offending, named(name)); w.Outcome != want {
+					t.Errorf("%s: %s, want %s: %+v", name, w.Outcome, want, w.Effects)
+				}
+			}
+		})
+	}
+}

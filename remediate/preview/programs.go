@@ -35,7 +35,7 @@ func (v *view) programs(c *container) {
 	for _, s := range v.sources(c) {
 		called := map[string]bool{}
 		for i, program := range s.read.Calls {
-			if e, ok := v.call(c, &s, program, i == 0); ok {
+			if e, ok := v.call(c, &s, program, i); ok {
 				called[e.Element] = true
 				v.add(e.in(c))
 			}
@@ -221,8 +221,8 @@ func anyFound(e armor.Element, found map[string]string) bool {
 	return slices.ContainsFunc(e.Paths, func(p string) bool { return found[p] != "" })
 }
 
-// call says what becomes of a program in command position.
-func (v *view) call(c *container, s *source, program string, first bool) (Effect, bool) {
+// call says what becomes of the program that is called as the nth, from 0.
+func (v *view) call(c *container, s *source, program string, nth int) (Effect, bool) {
 	element, ok := v.elementAt(program)
 	if !ok {
 		return Effect{}, false
@@ -240,9 +240,12 @@ func (v *view) call(c *container, s *source, program string, first bool) (Effect
 	if s.entry {
 		e.Why = sentences(e.Why, v.everyStart())
 	}
-	if s.entry && first || s.early {
+	switch {
+	case s.entry && nth == 0 || s.early:
 		e.Outcome = MayBreak
 		e.Why = sentences(e.Why, "it mostly starts before a policy takes hold, which is 0.1 to 0.3 seconds after the container starts")
+	case s.entry && nth == 1:
+		e.Why = sentences(e.Why, "a call in the first 0.1 to 0.3 seconds of a container may come before the policy")
 	}
 	e.Why = sentences(e.Why, b.reason)
 	return e, true

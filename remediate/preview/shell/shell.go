@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Reading is what was read of a command line.
@@ -267,7 +268,7 @@ func (r *reader) code(name string, args []word) {
 	r.unseen("the code that " + name + " runs")
 	for i := range args {
 		for text := range strings.FieldsFuncSeq(args[i].text, func(c rune) bool {
-			return !(c == '_' || c == '-' || c == '.' || c == '/' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
+			return c >= utf8.RuneSelf || !nameByte(byte(c)) && !strings.ContainsRune("-./", c)
 		}) {
 			keep(&r.Mentions, text)
 		}
