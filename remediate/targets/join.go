@@ -138,13 +138,20 @@ func (j *joined) result() Workload {
 }
 
 // selector is what all specimens carry of the labels that the controller selects by,
-// else of all labels that are not each pod's own.
+// else of all labels that are not each pod's own. A Job has at least its name.
 func (j *joined) selector(specimens []Specimen) map[string]string {
 	if common := carried(j.selects, specimens); j.workload.Kind == "Pod" || len(withoutInstance(common)) > 0 {
 		return common
 	}
-	return carried(withoutInstance(specimens[0].Pod.Labels), specimens)
+	labels := specimens[0].Pod.Labels
+	if common := carried(withoutInstance(labels), specimens); common != nil || j.workload.Kind != "Job" {
+		return common
+	}
+	return carried(map[string]string{labelJob: labels[labelJob]}, specimens)
 }
+
+// labelJob is what the pods of a Job carry, by its name.
+const labelJob = "batch.kubernetes.io/job-name"
 
 // carried are those of the labels that all specimens carry, nil for none.
 func carried(labels map[string]string, specimens []Specimen) map[string]string {

@@ -74,7 +74,7 @@ var instanceLabels = []string{
 	"pod-template-hash", "controller-revision-hash", "pod-template-generation",
 	"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index",
 	"batch.kubernetes.io/controller-uid", "controller-uid", "batch.kubernetes.io/job-completion-index",
-	"batch.kubernetes.io/job-name", "job-name",
+	labelJob, "job-name",
 }
 
 func withoutInstance(labels map[string]string) map[string]string {
