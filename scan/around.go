@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
@@ -14,6 +15,8 @@ type Around struct {
 	Nodes map[string]kernel.Enforcement
 	// Admission is what rules on admission today.
 	Admission *admission.Set
+	// Policies are KubeArmor's that are in force, as far as they could be read.
+	Policies *armor.Index
 	// Failures are what could not be read.
 	Failures []Failure
 }
@@ -25,7 +28,7 @@ func ReadAround(ctx context.Context, cluster Cluster, opts ClusterOptions, serve
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	around := &Around{Nodes: map[string]kernel.Enforcement{}, Admission: s.admission, Failures: s.failures}
+	around := &Around{Nodes: map[string]kernel.Enforcement{}, Admission: s.admission, Policies: s.armor, Failures: s.failures}
 	for name, n := range s.nodes {
 		around.Nodes[name] = n.enforcement
 	}

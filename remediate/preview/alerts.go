@@ -259,6 +259,8 @@ func (j *judge) ranProgram(w *targets.Workload, s *sighting) (Effect, bool) {
 	if !b.any() {
 		return Effect{}, false
 	}
+	// What is refused already is no less broken.
+	b.already = false
 	e := Effect{
 		Outcome: b.outcome(Breaks), Part: partOf(element.Kind), Element: element.Name,
 		What: "was seen to call " + element.Name + ", which is refused", Why: b.reason, Mend: mendCall(element),
@@ -292,7 +294,7 @@ func (j *judge) usedCapability(w *targets.Workload, s *sighting) (Effect, bool) 
 		return Effect{}, false
 	}
 	e := Effect{
-		Outcome: MayBreak, Part: set.PartCapabilities, Element: name,
+		Outcome: b.outcome(MayBreak), Part: set.PartCapabilities, Element: name,
 		What: "was seen to ask for " + strings.ToUpper(name),
 		Why:  sentences("the alert alone does not say that anything failed: ordinary programs ask for capabilities that they do without", b.reason),
 	}

@@ -95,7 +95,7 @@ func (v *view) kubectlExec() {
 		c := &v.containers[i]
 		if here := v.refusesExec(c); here.any() {
 			refused = append(refused, c.Name)
-			if len(refused) == 1 || here.certain && !b.certain {
+			if len(refused) == 1 || rank(here.outcome(Breaks)) < rank(b.outcome(Breaks)) {
 				b = here
 			}
 		}
@@ -104,7 +104,7 @@ func (v *view) kubectlExec() {
 		return
 	}
 	v.add(Effect{
-		Outcome: MayBreak, Part: set.PartCapabilities, Element: sysAdmin,
+		Outcome: b.outcome(MayBreak), Part: set.PartCapabilities, Element: sysAdmin,
 		What: "kubectl exec and kubectl cp are refused",
 		Why:  sentences("in "+list(refused), joinsNamespaces, b.reason),
 		Mend: "kubectl debug still works: no policy reaches ephemeral containers",
@@ -133,7 +133,9 @@ func (v *view) capabilities(c *container) {
 		case grantDefault:
 			v.add(v.byDefault(c, e.Name, b).in(c))
 		case grantAll:
-			all, together = append(all, e.Name), b
+			if all = append(all, e.Name); len(all) == 1 || rank(b.outcome(Breaks)) < rank(together.outcome(Breaks)) {
+				together = b
+			}
 		case grantBound, grantNone:
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/remediate/preview"
 	"github.com/escape-scanner/escape-scanner/remediate/set"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
@@ -211,4 +212,39 @@ func TestPodsThatPoliciesDoNotReach(t *testing.T) {
 			}), test.want...)
 		})
 	}
+}
+
+// What policies refuse that are in force already the set does not break, and no more than
+// that.
+func TestInForceAlready(t *testing.T) {
+	t.Parallel()
+	const spec = `
+containers:
+- image: app
+  command: [sh, -c, "a; b; curl x; wget y"]
+  readinessProbe: {exec: {command: [a]}}
+  securityContext: {readOnlyRootFilesystem: true}`
+	in := func(s *set.Set) func(*preview.Input) {
+		return func(in *preview.Input) {
+			var policies []*armor.Policy
+			for i := range s.Objects {
+				data, err := s.Objects[i].Enforce.MarshalJSON()
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := armor.Decode(armor.Kind(s.Objects[i].Enforce.GetKind()), data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				policies = append(policies, p)
+			}
+			in.InForce = armor.NewIndex(policies)
+		}
+	}
+	s := only(t, "sys_admin", "curl", "wget")
+	const probe, curl, wget = "|capabilities|sys_admin|web|spec.containers[0].readinessProbe.exec", "|tools|curl|web|spec.containers[0].command", "|tools|wget|web|spec.containers[0].command"
+	wantLines(t, judged(t, s, spec, in(s)), "safe|capabilities|sys_admin||", "safe"+probe, "safe"+curl, "safe"+wget)
+	wantLines(t, judged(t, s, spec, in(only(t, "curl", "make"))), "breaks"+probe, "breaks"+wget, kubectlExec, "safe"+curl)
+	// Where nobody knows what is enforced, the set changes nothing either.
+	wantLines(t, judged(t, s, spec, in(s), nodes(nil)), "not covered|runtime||web|", "safe|capabilities|sys_admin||", "safe"+probe, "safe"+curl, "safe"+wget)
 }

@@ -47,6 +47,9 @@ type Input struct {
 	// Today is what rules on admission without the set. nil for what the labels of the
 	// namespaces say alone.
 	Today *admission.Set
+	// InForce are KubeArmor's policies that are in force without the set, nil when they were
+	// not read: what they refuse already the set does not break.
+	InForce *armor.Index
 	// Alerts are what KubeArmor reported, from a recording or a live window.
 	Alerts []armor.Alert
 	// Accepted are workloads whose breaking the user accepts, and Excepted those that

@@ -28,8 +28,8 @@ type source struct {
 
 // programs says what becomes of blocked programs that the container is known to call.
 func (v *view) programs(c *container) {
-	part, reached := v.reaches(c)
-	if !reached {
+	part, worst := v.reaches(c)
+	if worst == "" {
 		return
 	}
 	for _, s := range v.sources(c) {
@@ -46,8 +46,8 @@ func (v *view) programs(c *container) {
 			}
 		}
 		v.named(c, &s, s.image, "by its name the image runs ")
-		if len(s.read.Unseen) > 0 {
-			v.add(Effect{Outcome: MayBreak, Part: part, Field: s.field,
+		if len(s.read.Unseen) > 0 && worst != Safe {
+			v.add(Effect{Outcome: worst, Part: part, Field: s.field,
 				What: "what " + s.who + " calls is not all known", Why: shorten("not followed: " + list(s.read.Unseen))}.in(c))
 		}
 	}
@@ -61,25 +61,33 @@ func (v *view) named(c *container, s *source, word, what string) {
 	}
 	if b := v.takesHold(c, element, word); b.any() {
 		v.add(Effect{
-			Outcome: MayBreak, Part: partOf(element.Kind), Element: element.Name, Field: s.field,
+			Outcome: b.outcome(MayBreak), Part: partOf(element.Kind), Element: element.Name, Field: s.field,
 			What: what + element.Name, Why: sentences("whether it is called is not seen", b.reason), Mend: mendCall(element),
 		}.in(c))
 	}
 }
 
-// reaches tells whether anything of chroot and tools may be blocked in the container, and
-// the part to name.
-func (v *view) reaches(c *container) (part set.Part, ok bool) {
+// reaches gives the part of chroot and tools to name for a container, and what may become
+// of a program of theirs that is called; empty where none of them reaches it.
+func (v *view) reaches(c *container) (part set.Part, worst Outcome) {
 	for _, e := range v.elements {
 		if e.Kind == armor.Capability {
 			continue
 		}
-		if b := v.runtime.element(c, e.Name); b.any() || b.reported {
-			// Tools come last, and most of what is called is a tool.
-			part, ok = partOf(e.Kind), true
+		b := v.runtime.element(c, e.Name)
+		switch {
+		case !b.any() && !b.reported:
+			continue
+		case worst == "" || b.any() && !b.already:
+			worst = Safe
+			if b.any() {
+				worst = b.outcome(MayBreak)
+			}
 		}
+		// Tools come last, and most of what is called is a tool.
+		part = partOf(e.Kind)
 	}
-	return part, ok
+	return part, worst
 }
 
 // sources are the places of the spec that say what runs in the container.
@@ -242,7 +250,7 @@ func (v *view) call(c *container, s *source, program string, nth int) (Effect, b
 	}
 	switch {
 	case s.entry && nth == 0 || s.early:
-		e.Outcome = MayBreak
+		e.Outcome = b.outcome(MayBreak)
 		e.Why = sentences(e.Why, "it mostly starts before a policy takes hold, which is 0.1 to 0.3 seconds after the container starts")
 	case s.entry && nth == 1:
 		e.Why = sentences(e.Why, "a call in the first 0.1 to 0.3 seconds of a container may come before the policy")

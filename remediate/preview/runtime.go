@@ -164,6 +164,8 @@ type runtime struct {
 	// node for each element, in the set's order.
 	selected string
 	covers   map[string][][]armor.Cover
+	// before is the same by the policies that are in force already, nil for none.
+	before *runtime
 	// doubt is why the policies may not reach the pod at all.
 	doubt string
 	// toothless says why policies have less effect than they ask for.
@@ -175,13 +177,23 @@ func (j *judge) runtimeOf(v *view) *runtime {
 	if !j.policies.any {
 		return nil
 	}
-	r := &runtime{policies: j.policies.index.Select(v.pod.Namespace, v.pod.Labels), covers: map[string][][]armor.Cover{}}
-	if len(r.policies) == 0 {
+	selected := j.policies.index.Select(v.pod.Namespace, v.pod.Labels)
+	if len(selected) == 0 {
 		return nil
 	}
+	r := j.runtimeBy(v, selected)
+	if j.in.InForce != nil {
+		if before := j.in.InForce.Select(v.pod.Namespace, v.pod.Labels); len(before) > 0 {
+			r.before = j.runtimeBy(v, before)
+		}
+	}
+	return r
+}
+
+// runtimeBy is what these policies do in the specimen.
+func (j *judge) runtimeBy(v *view, selected []*armor.Policy) *runtime {
+	r := &runtime{policies: selected, selected: refsOf(selected), covers: map[string][][]armor.Cover{}, doubt: doubtAbout(&v.pod.Spec)}
 	r.nodes, r.settled = j.nodes.where(v.specimen)
-	r.doubt = doubtAbout(&v.pod.Spec)
-	r.selected = refsOf(r.policies)
 	pod := j.armorPod(v)
 	for _, n := range r.nodes {
 		pod.Node, pod.NodeContainers = n.enforcement, n.containers
@@ -269,6 +281,8 @@ func doubtAbout(spec *corev1.PodSpec) string {
 type bite struct {
 	// certain: it is refused, possible: it may be, reported: it is seen and passes.
 	certain, possible, reported bool
+	// already: so it is without the set.
+	already bool
 	// reason says why it is not certain.
 	reason string
 }
@@ -278,18 +292,25 @@ func (b bite) any() bool { return b.certain || b.possible }
 
 // outcome is what becomes of something that would be worst if it is refused.
 func (b bite) outcome(worst Outcome) Outcome {
-	if b.certain || rank(worst) > rank(MayBreak) {
+	switch {
+	case b.already:
+		return Safe
+	case b.certain || rank(worst) > rank(MayBreak):
 		return worst
 	}
 	return MayBreak
 }
 
+// asked is what holds on the nth kind of node.
+type asked func(r *runtime, n int) (armor.Status, string)
+
 // biteOf joins what holds on each kind of node.
-func (r *runtime) biteOf(at func(i int) (armor.Status, string)) bite {
+func (r *runtime) biteOf(ask asked) bite {
 	var b bite
 	blocked, reason := 0, ""
-	for i := range r.pods {
-		status, why := at(i)
+	same := r.before != nil
+	for n := range r.pods {
+		status, why := ask(r, n)
 		switch status {
 		case armor.Blocked:
 			blocked++
@@ -299,9 +320,14 @@ func (r *runtime) biteOf(at func(i int) (armor.Status, string)) bite {
 		case armor.Audited:
 			b.reported = true
 		case armor.Allowed, armor.NotCovered:
+			continue
+		}
+		if same {
+			had, _ := ask(r.before, n)
+			same = had == status
 		}
 	}
-	b.certain = blocked > 0
+	b.certain, b.already = blocked > 0, same
 	switch {
 	case b.certain && r.doubt != "":
 		b.certain, b.possible, b.reason = false, true, r.doubt
@@ -311,16 +337,18 @@ func (r *runtime) biteOf(at func(i int) (armor.Status, string)) bite {
 	case !b.certain && b.possible:
 		b.reason = reason
 	}
+	if b.already {
+		b.reason = sentences(b.reason, "so it is today already, by policies that are in force")
+	}
 	return b
 }
 
 // element is how far the set takes hold of an element in a container.
 func (r *runtime) element(c *container, element string) bite {
-	covers := r.covers[c.Name]
-	return r.biteOf(func(i int) (armor.Status, string) {
-		if i < len(covers) {
-			for k := range covers[i] {
-				if cover := &covers[i][k]; cover.Element.Name == element {
+	return r.biteOf(func(r *runtime, n int) (armor.Status, string) {
+		if covers := r.covers[c.Name]; n < len(covers) {
+			for k := range covers[n] {
+				if cover := &covers[n][k]; cover.Element.Name == element {
 					return cover.Status, cover.Reason
 				}
 			}
@@ -331,8 +359,8 @@ func (r *runtime) element(c *container, element string) bite {
 
 // exec is how far it takes hold of running the program at a path.
 func (r *runtime) exec(c *container, path string) bite {
-	return r.biteOf(func(i int) (armor.Status, string) {
-		o := armor.Predict(r.policies, r.pods[i], c.Name, armor.Deed{Exec: path})
+	return r.biteOf(func(r *runtime, n int) (armor.Status, string) {
+		o := armor.Predict(r.policies, r.pods[n], c.Name, armor.Deed{Exec: path})
 		return o.Status, o.Reason
 	})
 }
