@@ -29,7 +29,7 @@ func (r *manifestsRun) tell(f *repair.File) {
 			r.repaired += len(d.Repaired)
 			r.complain("repaired", place+": "+strings.Join(rulesOf(d.Repaired), ", "))
 			for _, note := range notesOf(d.Repaired) {
-				r.complain("mind", place+": "+note)
+				r.complain("note", place+": "+note)
 			}
 		}
 		for _, left := range d.Left {
@@ -50,17 +50,24 @@ func rulesOf(findings []scan.Finding) []string {
 	return rules
 }
 
-// notesOf are what the workload may lose by the repairs, field by field.
+// notesOf are what the workload may lose by the repairs, each with its fields.
 func notesOf(findings []scan.Finding) []string {
 	var notes []string
+	fields := map[string][]string{}
 	for i := range findings {
 		f := &findings[i]
 		if f.Fix == nil || f.Fix.Note == "" {
 			continue
 		}
-		if note := f.Field + ": " + f.Fix.Note; !slices.Contains(notes, note) {
-			notes = append(notes, note)
+		if fields[f.Fix.Note] == nil {
+			notes = append(notes, f.Fix.Note)
 		}
+		if !slices.Contains(fields[f.Fix.Note], f.Field) {
+			fields[f.Fix.Note] = append(fields[f.Fix.Note], f.Field)
+		}
+	}
+	for i, note := range notes {
+		notes[i] = strings.Join(fields[note], ", ") + ": " + note
 	}
 	return notes
 }
