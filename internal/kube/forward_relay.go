@@ -32,16 +32,15 @@ type Relay struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// InCluster reports whether the configuration is that of the pod in which this program
-// runs.
-func InCluster(config *rest.Config) bool {
-	own, err := rest.InClusterConfig()
-	return err == nil && own.Host == config.Host
-}
-
 // Relay finds KubeArmor's relay. In the cluster itself it is reached by its Service,
 // from outside through the API server, each time by a pod that is ready then.
-func (c *Cluster) Relay(ctx context.Context, inCluster bool) (*Relay, error) {
+func (c *Cluster) Relay(ctx context.Context) (*Relay, error) {
+	// The configuration of the pod that this program runs in, if it runs in one.
+	own, err := rest.InClusterConfig()
+	return c.relay(ctx, err == nil && own.Host == c.config.Host)
+}
+
+func (c *Cluster) relay(ctx context.Context, inCluster bool) (*Relay, error) {
 	pod, err := c.relayPod(ctx)
 	if err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func alertsThroughTheAPIServer(t *testing.T, server *kubetest.Server) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			relay, err := cluster.Relay(t.Context(), false)
+			relay, err := cluster.Relay(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -162,7 +162,7 @@ func alertsThroughTheAPIServer(t *testing.T, server *kubetest.Server) {
 		})
 	}
 	t.Run("in the cluster", func(t *testing.T) {
-		relay, err := liveCluster(t, server, Options{}).Relay(t.Context(), true)
+		relay, err := liveCluster(t, server, Options{}).relay(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,17 +202,17 @@ func alertsThroughTheAPIServer(t *testing.T, server *kubetest.Server) {
 func noRelay(t *testing.T, server *kubetest.Server) {
 	t.Helper()
 	cluster := liveCluster(t, server, Options{})
-	if _, err := cluster.Relay(t.Context(), false); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no pods labelled") {
+	if _, err := cluster.Relay(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no pods labelled") {
 		t.Errorf("no pods: %v", err)
 	}
 	yaml := strings.NewReplacer("NS", "kubearmor-none", "RELAY", "kubearmor-relay").Replace(relayPods)
 	documents := strings.Split(yaml, "---\n")
 	server.ApplyYAML(t, documents[0]+"---\n"+documents[1])
-	if _, err := cluster.Relay(t.Context(), false); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "none is ready, kubearmor-none/relay-a") {
+	if _, err := cluster.Relay(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "none is ready, kubearmor-none/relay-a") {
 		t.Errorf("none ready: %v", err)
 	}
 	server.ApplyYAML(t, documents[2]+"---\n"+documents[3])
-	if _, err := cluster.Relay(t.Context(), true); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no Service in namespace kubearmor-none") {
+	if _, err := cluster.relay(t.Context(), true); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no Service in namespace kubearmor-none") {
 		t.Errorf("no Service: %v", err)
 	}
 	if _, err := cluster.DialPod(t.Context(), "kubearmor-none", "gone", relayPort); !apierrors.IsNotFound(err) {
@@ -223,7 +223,7 @@ func noRelay(t *testing.T, server *kubetest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := few.Relay(t.Context(), false); !apierrors.IsForbidden(err) {
+	if _, err := few.Relay(t.Context()); !apierrors.IsForbidden(err) {
 		t.Errorf("without rights: %v", err)
 	}
 	if _, err := few.DialPod(t.Context(), "kubearmor-none", "relay-b", relayPort); err == nil || !strings.Contains(err.Error(), "forbidden") {
