@@ -97,7 +97,9 @@ func (p *Plan) assemble(b *builder, all []*planned, gone []work) {
 	}
 	p.final = slices.Clone(next.steps)
 	for i := range gone {
-		next.steps = append(next.steps, *gone[i].step)
+		leaving := *gone[i].step
+		leaving.Leaving = true
+		next.steps = append(next.steps, leaving)
 	}
 	p.next = &next
 }
@@ -220,13 +222,13 @@ func (b *builder) begin(ref Ref, part set.Part, live *unstructured.Unstructured)
 		return fresh
 	}
 	known := *recorded
-	known.Part, known.Object = part, ref
+	known.Part, known.Object, known.Leaving = part, ref, false
 	free := live != nil && !ours(live) && live.GetLabels()[set.LabelSet] != b.set.Options.Name
 	switch {
 	case live == nil && known.Existed,
 		live != nil && known.Existed && live.GetUID() != known.UID,
 		!known.Existed && free,
-		free && b.old.Phase == PhaseRollingBack:
+		free && (recorded.Leaving || b.old.Phase == PhaseRollingBack):
 		return fresh
 	}
 	return &known

@@ -74,6 +74,9 @@ type step struct {
 	Existed bool      `json:"existed"`
 	UID     types.UID `json:"uid,omitempty"`
 	Before  []before  `json:"before,omitempty"`
+	// Leaving says that the set does not have it any more, and the apply at work puts it
+	// back.
+	Leaving bool `json:"leaving,omitempty"`
 	// Audit and Enforce are its forms, as far as they were applied or meant to be.
 	Audit   *form `json:"audit,omitempty"`
 	Enforce *form `json:"enforce,omitempty"`

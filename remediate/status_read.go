@@ -69,10 +69,13 @@ func (r *record) standing(ctx context.Context, c Cluster, s *step) (ObjectStatus
 	return o, nil
 }
 
+// goes tells whether the object is being put back.
+func (r *record) goes(s *step) bool { return s.Leaving || r.Phase == PhaseRollingBack }
+
 // absent is the state of an object that is not there.
 func (r *record) absent(o *ObjectStatus, s *step) {
 	switch {
-	case r.Phase == PhaseRollingBack:
+	case r.goes(s):
 		o.State = StateRestored
 	case r.Phase == PhaseApplying && !s.Existed:
 		o.State = StateNotBegun
@@ -86,14 +89,14 @@ func (r *record) compare(o *ObjectStatus, s *step, live *unstructured.Unstructur
 	carries := live.GetLabels()[set.LabelSet] == r.Set
 	free := !ours(live) && !carries
 	switch {
-	case !s.Existed && free && r.Phase == PhaseRollingBack:
+	case !s.Existed && free && r.goes(s):
 		o.State, o.Message = StateRestored, "somebody else has made an object by this name"
 	case !s.Existed && free && r.Phase == PhaseApplying:
 		o.State, o.Message = StateNotBegun, "somebody else has made an object by this name"
 	case s.Existed && live.GetUID() != s.UID && !carries:
 		r.absent(o, s)
 		o.Message = "it is another object by this name, made since"
-	case r.Phase == PhaseRollingBack && s.Existed && s.back(live):
+	case r.goes(s) && s.Existed && s.back(live):
 		o.State = StateRestored
 	case s.meets(s.Enforce, live):
 		o.State, o.Stage = StateInPlace, StageEnforce
@@ -101,7 +104,7 @@ func (r *record) compare(o *ObjectStatus, s *step, live *unstructured.Unstructur
 		o.State, o.Stage = StateInPlace, StageAudit
 	case s.onlyAudits(live) && !r.enforced():
 		o.State, o.Stage = StateAuditing, StageAudit
-	case r.Phase == PhaseApplying && s.Existed && s.back(live) && free:
+	case r.Phase == PhaseApplying && s.Existed && s.back(live):
 		o.State = StateNotBegun
 	default:
 		r.drifted(o, s, live)

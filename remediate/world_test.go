@@ -366,9 +366,8 @@ var errDead = errors.New("the process is dead")
 type moment string
 
 const (
-	diesBefore moment = "dies before"
-	diesAfter  moment = "dies after"
-	refused    moment = "refused"
+	diesAfter moment = "dies after"
+	refused   moment = "refused"
 )
 
 // mortal is a cluster that fails at one write.
@@ -400,10 +399,8 @@ func (m *mortal) write(opts remediate.WriteOptions, do func() error) error {
 		return apierrors.NewInternalError(errors.New("failed calling webhook \"nobody\": timeout"))
 	}
 	m.dead = true
-	if m.when == diesAfter {
-		if err := do(); err != nil {
-			return err
-		}
+	if err := do(); err != nil {
+		return err
 	}
 	return errDead
 }
