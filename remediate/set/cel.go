@@ -192,9 +192,9 @@ func significant() string {
 		return fmt.Sprintf("%s.spec.?%s.orValue([]).map(c, c.?image.orValue(''))", object, list)
 	}
 	differ := func(list string) string { return images("object", list) + " != " + images("oldObject", list) }
-	return differ("containers") + " || " + differ("initContainers") + " || " +
-		"!object.spec.?ephemeralContainers.orValue([]).all(c, " +
-		"oldObject.spec.?ephemeralContainers.orValue([]).exists(o, o.name == c.name && o.?image.orValue('') == c.?image.orValue('')))"
+	return differ("containers") + " ||\n" + differ("initContainers") + " ||\n" +
+		"!object.spec.?ephemeralContainers.orValue([]).all(c,\n" +
+		"  oldObject.spec.?ephemeralContainers.orValue([]).exists(o, o.name == c.name && o.?image.orValue('') == c.?image.orValue('')))"
 }
 
 // title is how a refusal begins.

@@ -96,7 +96,7 @@ func kyvernoPolicies(o Options, rules []rule, title string) []*validatingPolicy 
 	}
 	var policies []*validatingPolicy
 	for _, r := range rules {
-		expression := "variables.exempt || (" + r.expression + ")"
+		expression := "variables.exempt ||\n(" + r.expression + ")"
 		policy := newValidatingPolicy(o, kebab(r.id), whenChanged("", "pods"))
 		policy.Spec.Evaluation.Background.Enabled = true
 		policy.Spec.Autogen = &policyAutogen{}
@@ -135,7 +135,7 @@ func newValidatingPolicy(o Options, name string, match admissionregistrationv1.N
 // of object.spec and object.metadata, whatever stands around: so the kind tells a pod, in
 // which little can change, from a template.
 func exempt(o Options) string {
-	pod := "!(" + significant() + ")"
+	pod := "!(\n" + significant() + ")"
 	same := make([]string, 0, 3)
 	for _, field := range []string{"spec", "metadata.?annotations", "metadata.?labels"} {
 		same = append(same, fmt.Sprintf("object.%[1]s == oldObject.%[1]s", field))
@@ -143,11 +143,11 @@ func exempt(o Options) string {
 	labels := o.Scope.Labels
 	if len(labels) > 0 {
 		// A pod that gets the labels comes into scope.
-		pod += " && " + labelled("oldObject.metadata.?labels", labels)
+		pod += " &&\n" + labelled("oldObject.metadata.?labels", labels)
 	}
-	expression := "request.operation == 'UPDATE' && (object.kind == 'Pod' ? " + pod + " : " + strings.Join(same, " && ") + ")"
+	expression := "request.operation == 'UPDATE' && (object.kind == 'Pod' ?\n" + pod + " :\n" + strings.Join(same, " &&\n") + ")"
 	if len(labels) > 0 {
-		expression += " || !(" + labelled("object.metadata.?labels", labels) + ")"
+		expression += " ||\n!(" + labelled("object.metadata.?labels", labels) + ")"
 	}
 	return expression
 }

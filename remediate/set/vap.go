@@ -33,20 +33,16 @@ func renderVAP(o Options) ([]Object, []string, error) {
 		}
 		objects = append(objects, object, binding)
 	}
-	if len(o.Scope.Labels) > 0 {
-		notes = append(notes, "The ValidatingAdmissionPolicies select pods by labels, and whoever may change a pod's labels may take it out of their sight: "+
-			"what is added to it afterwards, as an ephemeral container, is not judged then.")
-	}
 	return objects, notes, nil
 }
 
 // podsVAP judges pods when they are created, and again when the API server's own
 // plugin would.
 func podsVAP(o Options, rules []rule, title string) *admissionregistrationv1.ValidatingAdmissionPolicy {
-	changed := "request.operation != 'UPDATE' || " + significant()
+	changed := "request.operation != 'UPDATE' ||\n" + significant()
 	if len(o.Scope.Labels) > 0 {
 		// A pod that gets the labels comes into scope.
-		changed += " || !(" + labelled("oldObject.metadata.?labels", o.Scope.Labels) + ")"
+		changed += " ||\n!(" + labelled("oldObject.metadata.?labels", o.Scope.Labels) + ")"
 	}
 	policy := newVAP(o, o.Name, rules, roots{spec: "dyn(object.spec)", annotations: "object.metadata.?annotations.orValue({})"}, title)
 	policy.Spec.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "changed", Expression: changed}}
@@ -67,7 +63,7 @@ func templatesVAP(o Options, rules []rule, title string) *admissionregistrationv
 	// Not every ReplicationController has a template.
 	conditions := []admissionregistrationv1.MatchCondition{
 		{Name: "has-template", Expression: "(" + template("object") + ").hasValue()"},
-		{Name: "changed", Expression: "request.operation != 'UPDATE' || " + template("object") + " != " + template("oldObject")},
+		{Name: "changed", Expression: "request.operation != 'UPDATE' ||\n" + template("object") + " !=\n  " + template("oldObject")},
 	}
 	if len(o.Scope.Labels) > 0 {
 		conditions = append(conditions, admissionregistrationv1.MatchCondition{
