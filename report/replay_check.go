@@ -24,7 +24,7 @@ func checkEvent(e scan.Event) error {
 	case e.Finding != nil && e.Finding.Rule == "":
 		return errors.New("finding: no rule")
 	case e.Finding != nil:
-		kind, err = "finding", known("severity ", e.Finding.Severity, scan.Severities()...)
+		kind, err = "finding", firstError(known("severity ", e.Finding.Severity, scan.Severities()...), checkEdits(e.Finding))
 	case e.Node != nil && e.Node.Enforcement != nil:
 		kind, err = "node", checkEnforcement(e.Node.Enforcement)
 	case e.Policy != nil:
@@ -36,6 +36,26 @@ func checkEvent(e scan.Event) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
+	}
+	return nil
+}
+
+// checkEdits refuses edits that no file could take.
+func checkEdits(f *scan.Finding) error {
+	if f.Fix == nil {
+		return nil
+	}
+	for i := range f.Fix.Edits {
+		e := &f.Fix.Edits[i]
+		if !e.Sound() {
+			return fmt.Errorf("edit %d: line %d, column %d to line %d, column %d: want a place in a file", i, e.Line, e.Column, e.EndLine, e.EndColumn)
+		}
+		if i == 0 {
+			continue
+		}
+		if before := &f.Fix.Edits[i-1]; e.Line < before.EndLine || e.Line == before.EndLine && e.Column < before.EndColumn {
+			return fmt.Errorf("edit %d: line %d: stands before the end of the one before it", i, e.Line)
+		}
 	}
 	return nil
 }

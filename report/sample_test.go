@@ -73,6 +73,11 @@ func sampleAgent() []scan.Event {
 	}
 	privileged := "spec.containers[0].securityContext.privileged"
 	off := &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false"), Note: "the container loses the node's devices"}
+	edited := &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false"), Note: off.Note, Edits: []scan.Edit{
+		{Line: 7, Column: 9, EndLine: 7, EndColumn: 9, Text: "securityContext:\n  "},
+		{Line: 31, Column: 23, EndLine: 31, EndColumn: 27, Text: "false"},
+		{Line: 33, Column: 1, EndLine: 34, EndColumn: 1},
+	}}
 	return []scan.Event{
 		{Finding: &scan.Finding{
 			Rule: "escape-nsenter", Category: scan.CategoryEscape, Title: "Can enter the host's namespaces (nsenter)",
@@ -83,7 +88,7 @@ func sampleAgent() []scan.Event {
 		{Finding: &scan.Finding{
 			Rule: "privileged", Category: scan.CategoryPSS, Title: "Privileged container", Level: "baseline",
 			Severity: scan.SeverityCritical, Workload: w, Container: "agent", ContainerKind: scan.KindContainer,
-			Image: "registry.example/agent:1.2", Field: privileged, Now: json.RawMessage("true"), Fix: off,
+			Image: "registry.example/agent:1.2", Field: privileged, Now: json.RawMessage("true"), Fix: edited,
 			Message: "privileged", Pods: 3, Location: at(31, 13, privileged),
 		}},
 		{Finding: &scan.Finding{

@@ -66,6 +66,7 @@ func result(f *scan.Finding, path *scan.PathLayers, rule int, fingerprint string
 		at.LogicalLocations = []*sarif.LogicalLocation{l}
 	}
 	r.AddLocation(at)
+	r.Fixes = fixes(f)
 	r.Properties = resultProperties(f)
 	layerProperties(r.Properties, path)
 	out := resultJSON{Result: r}
@@ -208,6 +209,33 @@ func physical(l *scan.Location) *sarif.PhysicalLocation {
 	return sarif.NewPhysicalLocation().
 		WithArtifactLocation(artifact).
 		WithRegion(sarif.NewRegion().WithStartLine(max(l.Line, 1)).WithStartColumn(max(l.Column, 1)))
+}
+
+// fixes is the repair of the finding's file, where it is known.
+func fixes(f *scan.Finding) []*sarif.Fix {
+	if f.Fix == nil || len(f.Fix.Edits) == 0 || f.Location == nil || f.Location.File == "" {
+		return nil
+	}
+	change := sarif.NewArtifactChange(physical(f.Location).ArtifactLocation)
+	for i := range f.Fix.Edits {
+		e := &f.Fix.Edits[i]
+		r := sarif.NewReplacement(sarif.NewRegion().WithStartLine(e.Line).WithStartColumn(e.Column).WithEndLine(e.EndLine).WithEndColumn(e.EndColumn))
+		if e.Text != "" {
+			r.WithInsertedContent(sarif.NewArtifactContent().WithText(validUTF8(e.Text)))
+		}
+		change.WithReplacement(r)
+	}
+	text := "Remove " + Clean(f.Field)
+	if f.Fix.Op == scan.FixSet {
+		text = "Set " + Clean(f.Field) + " to " + limitRunes(value(f.Fix.Value), maxValue)
+	}
+	text = sentence(text)
+	if f.Fix.Note != "" {
+		text += " Mind: " + sentence(Clean(f.Fix.Note))
+	}
+	fix := sarif.NewFix().WithDescriptionText(unlinked(text))
+	fix.AddArtifactChanges(change)
+	return []*sarif.Fix{fix}
 }
 
 // fileURI makes a URI of a path: relative to the repository, or with the file

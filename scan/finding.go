@@ -101,6 +101,25 @@ type Fix struct {
 	Value json.RawMessage `json:"value,omitempty"`
 	// Note says what the workload may lose by it.
 	Note string `json:"note,omitempty"`
+	// Edits make the change in the file of the finding's Location, in their order and
+	// without touching each other. They are there where the text was asked for and the
+	// change of it proven.
+	Edits []Edit `json:"edits,omitempty"`
+}
+
+// Edit puts a text in the place of a part of a file. Lines and columns count from 1,
+// columns in characters; the end is behind the last character.
+type Edit struct {
+	Line      int    `json:"line"`
+	Column    int    `json:"column"`
+	EndLine   int    `json:"endLine"`
+	EndColumn int    `json:"endColumn"`
+	Text      string `json:"text"`
+}
+
+// Sound reports whether the edit is of a place that there can be.
+func (e *Edit) Sound() bool {
+	return e.Line > 0 && e.Column > 0 && e.EndColumn > 0 && (e.EndLine > e.Line || e.EndLine == e.Line && e.EndColumn >= e.Column)
 }
 
 // Lowering is a property of the pod that takes force from an escape path.
