@@ -223,8 +223,11 @@ func (t *planText) indent() int {
 // planSummary is what the plan comes to.
 func (t *planText) planSummary(r *Remediation) {
 	t.newline()
-	spans := []span{{text: "plan:", style: bold}, {text: changeCounts(r.Plan.Changes)}}
-	if blocked := countChanges(r.Plan.Changes, remediate.Blocked); blocked > 0 {
+	spans := []span{{text: "plan:", style: bold}, {text: changeCounts(r.Plan.Changes, deed.todo)}}
+	if len(r.Plan.Changes) == 0 {
+		spans = append(spans, span{text: "nothing to do"})
+	}
+	if blocked := countBlocked(r.Plan.Changes); blocked > 0 {
 		spans = append(spans, span{text: fmt.Sprintf("%d BLOCKED", blocked), style: alarm})
 	}
 	t.row(0, 2, spans...)
@@ -233,24 +236,74 @@ func (t *planText) planSummary(r *Remediation) {
 	}
 }
 
-// changeCounts counts changes by action, without those that are blocked.
-func changeCounts(changes []remediate.Change) string {
-	var parts []string
-	for _, action := range []remediate.Action{remediate.Created, remediate.Changed, remediate.Restored, remediate.Unchanged} {
-		if n := countChanges(changes, action); n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, actionText(action)))
+// deed is what is done to an object: the action, with putting back told from deleting.
+type deed string
+
+const (
+	deedCreate    deed = "create"
+	deedChange    deed = "change"
+	deedPutBack   deed = "put back"
+	deedDelete    deed = "delete"
+	deedUnchanged deed = "unchanged"
+	deedBlocked   deed = "blocked"
+)
+
+func deedOf(c *remediate.Change) deed {
+	switch c.Action {
+	case remediate.Created:
+		return deedCreate
+	case remediate.Changed:
+		return deedChange
+	case remediate.Restored:
+		if c.After == nil {
+			return deedDelete
 		}
+		return deedPutBack
+	case remediate.Unchanged:
+		return deedUnchanged
+	case remediate.Blocked:
 	}
-	if len(parts) == 0 && countChanges(changes, remediate.Blocked) == 0 {
-		return "nothing to do"
+	return deedBlocked
+}
+
+// todo and done are the deed before and after it.
+func (d deed) todo() string {
+	if d == deedUnchanged {
+		return string(d)
+	}
+	return "to " + string(d)
+}
+
+func (d deed) done() string {
+	switch d {
+	case deedCreate, deedDelete:
+		return string(d) + "d"
+	case deedChange:
+		return "changed"
+	case deedPutBack, deedUnchanged, deedBlocked:
+	}
+	return string(d)
+}
+
+// changeCounts counts changes by what is done, without those that are blocked.
+func changeCounts(changes []remediate.Change, word func(deed) string) string {
+	counts := map[deed]int{}
+	for i := range changes {
+		counts[deedOf(&changes[i])]++
+	}
+	var parts []string
+	for _, d := range []deed{deedCreate, deedChange, deedPutBack, deedDelete, deedUnchanged} {
+		if n := counts[d]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, word(d)))
+		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func countChanges(changes []remediate.Change, action remediate.Action) int {
+func countBlocked(changes []remediate.Change) int {
 	n := 0
 	for i := range changes {
-		if changes[i].Action == action {
+		if changes[i].Action == remediate.Blocked {
 			n++
 		}
 	}

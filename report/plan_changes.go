@@ -15,18 +15,32 @@ const maxDiffLines = 40
 func (t *planText) changes(r *Remediation) {
 	whom := whys(r)
 	var stage remediate.Stage
-	before := map[remediate.Ref]bool{}
+	said, made, unchanged := map[remediate.Ref]bool{}, map[remediate.Ref]bool{}, 0
 	for i := range r.Plan.Changes {
 		c := &r.Plan.Changes[i]
 		if i == 0 || c.Stage != stage {
-			stage = c.Stage
+			t.unchanged(unchanged)
+			stage, unchanged = c.Stage, 0
 			t.section(stageTitle(stage))
 		}
-		t.change(c, before[c.Object])
-		if !before[c.Object] {
+		if c.Action == remediate.Unchanged && len(c.Notes) == 0 && len(c.Warnings) == 0 && !t.lineEach() {
+			unchanged++
+			continue
+		}
+		t.change(c, made[c.Object])
+		if !said[c.Object] {
 			t.why(whom[c.Object])
 		}
-		before[c.Object] = true
+		said[c.Object] = true
+		made[c.Object] = made[c.Object] || c.Action == remediate.Created || c.Action == remediate.Changed
+	}
+	t.unchanged(unchanged)
+}
+
+// unchanged counts the objects of a stage that stay as they are.
+func (t *planText) unchanged(n int) {
+	if n > 0 {
+		t.row(t.indent(), t.indent()+4, deedUnchanged.mark(), span{text: plural(n, "object"), style: dim})
 	}
 }
 
@@ -68,11 +82,10 @@ func stageTitle(s remediate.Stage) string {
 // change writes one change. Of an object that an earlier stage of the same plan makes,
 // the difference to that is shown only where all are.
 func (t *planText) change(c *remediate.Change, again bool) {
-	mark, style := actionMark(c.Action)
-	spans := []span{{text: mark, style: style, pad: len("= unchanged")}, {text: Clean(c.Object.String()), style: bold}, {text: Clean(string(c.Part)), style: dim}}
+	spans := []span{deedOf(c).mark(), {text: Clean(c.Object.String()), style: bold}, {text: Clean(string(c.Part)), style: dim}}
 	lines := t.diffOf(c)
-	if len(lines) > 0 && t.Diffs != DiffsFull && (c.Before == nil || again) {
-		text := plural(added(lines), "line")
+	if len(lines) > 0 && t.Diffs != DiffsFull && (c.Before == nil || c.After == nil || again) {
+		text := plural(differing(lines), "line")
 		if again {
 			text = "from the stage before"
 		}
@@ -103,10 +116,10 @@ func (t *planText) diffOf(c *remediate.Change) []remediate.Line {
 	return remediate.Diff(c.Before, c.After)
 }
 
-func added(lines []remediate.Line) int {
+func differing(lines []remediate.Line) int {
 	n := 0
 	for _, line := range lines {
-		if line.Op == '+' {
+		if line.Op == '+' || line.Op == '-' {
 			n++
 		}
 	}
@@ -145,31 +158,21 @@ func (t *planText) diff(lines []remediate.Line) {
 	}
 }
 
-func actionText(a remediate.Action) string {
-	switch a {
-	case remediate.Created:
-		return "to create"
-	case remediate.Changed:
-		return "to change"
-	case remediate.Restored:
-		return "to put back"
+// mark is the sign and the word of a deed.
+func (d deed) mark() span {
+	s := span{text: "! BLOCKED", style: alarm, pad: len("= unchanged")}
+	switch d {
+	case deedCreate:
+		s.text, s.style = "+ create", green
+	case deedChange:
+		s.text, s.style = "~ change", yellow
+	case deedPutBack:
+		s.text, s.style = "< put back", yellow
+	case deedDelete:
+		s.text, s.style = "- delete", red
+	case deedUnchanged:
+		s.text, s.style = "= unchanged", dim
+	case deedBlocked:
 	}
-	return Clean(string(a))
-}
-
-// actionMark is the sign and the word of an action.
-func actionMark(a remediate.Action) (string, style) {
-	switch a {
-	case remediate.Created:
-		return "+ create", green
-	case remediate.Changed:
-		return "~ change", yellow
-	case remediate.Restored:
-		return "< put back", yellow
-	case remediate.Unchanged:
-		return "= unchanged", dim
-	case remediate.Blocked:
-		return "! BLOCKED", alarm
-	}
-	return Clean(string(a)), doubtful
+	return s
 }

@@ -73,9 +73,21 @@ type standingJSON struct {
 
 // WritePlanJSON writes a plan, or what came of it, as one document.
 func WritePlanJSON(w io.Writer, r *Remediation) error {
+	plan := *r.Plan
+	plan.Changes = orEmpty(plan.Changes)
 	doc := remediationJSON{
 		headJSON: headJSON{RemediateSchemaVersion, r.Tool, r.Version, r.Time.UTC(), r.Cluster, r.ServerVersion},
-		Plan:     r.Plan, Preview: r.Preview, Result: r.Result,
+		Plan:     &plan,
+	}
+	if r.Preview != nil {
+		judged := *r.Preview
+		judged.Workloads = orEmpty(judged.Workloads)
+		doc.Preview = &judged
+	}
+	if r.Result != nil {
+		result := *r.Result
+		result.Changes = orEmpty(result.Changes)
+		doc.Result = &result
 	}
 	if r.Set != nil {
 		doc.Set = &setJSON{Version: set.Version, Options: r.Set.Options, Why: r.Admission, Objects: []setObjectJSON{}, Notes: r.Set.Notes, Spared: r.Set.Spared}
@@ -108,6 +120,14 @@ func WriteStatusJSON(w io.Writer, all *Standings) error {
 		doc.Sets = append(doc.Sets, one)
 	}
 	return writeDocument(w, "status", doc)
+}
+
+// orEmpty is a list that is an empty one in JSON where there is none.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func writeDocument(w io.Writer, what string, doc any) error {

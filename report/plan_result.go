@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -18,14 +19,14 @@ func WriteResult(w io.Writer, r *Remediation, opts PlanOptions) error {
 		}
 	}
 	if len(r.Result.Checks) > 0 {
-		t.section("VERIFIED")
+		t.section("CHECKS")
 	}
 	for i := range r.Result.Checks {
 		t.row(t.indent(), t.indent()+4, checkSpans(&r.Result.Checks[i])...)
 	}
 	t.newline()
-	spans := []span{{text: "done:", style: bold}, {text: doneCounts(r.Result.Changes)}}
-	if n := countChanges(r.Result.Changes, remediate.Blocked); n > 0 {
+	spans := []span{{text: "done:", style: bold}, {text: cmp.Or(changeCounts(r.Result.Changes, deed.done), "nothing")}}
+	if n := countBlocked(r.Result.Changes); n > 0 {
 		spans = append(spans, span{text: fmt.Sprintf("%d BLOCKED", n), style: alarm})
 	}
 	if r.Result.Left > 0 {
@@ -34,30 +35,6 @@ func WriteResult(w io.Writer, r *Remediation, opts PlanOptions) error {
 	t.row(0, 2, append(spans, checkCounts(r.Result.Checks)...)...)
 	t.next(r.Next)
 	return t.write(w)
-}
-
-// doneCounts counts changes that were made by what they were.
-func doneCounts(changes []remediate.Change) string {
-	text := ""
-	for _, action := range []remediate.Action{remediate.Created, remediate.Changed, remediate.Restored, remediate.Unchanged} {
-		if n := countChanges(changes, action); n > 0 {
-			if text != "" {
-				text += ", "
-			}
-			text += fmt.Sprintf("%d %s", n, doneText(action))
-		}
-	}
-	if text == "" && countChanges(changes, remediate.Blocked) == 0 {
-		return "nothing"
-	}
-	return text
-}
-
-func doneText(a remediate.Action) string {
-	if a == remediate.Restored {
-		return "put back"
-	}
-	return Clean(string(a))
 }
 
 func checkSpans(c *remediate.Check) []span {
@@ -106,9 +83,9 @@ func ProgressLine(p *remediate.Progress) string {
 	case p.Change != nil && p.Change.Block != nil:
 		return fmt.Sprintf("%s: %s blocked by %s: %s", head, Clean(p.Change.Object.String()), Clean(string(p.Change.Block.By)), Clean(p.Change.Block.Message))
 	case p.Change != nil:
-		return fmt.Sprintf("%s: %s %s", head, Clean(p.Change.Object.String()), doneText(p.Change.Action))
+		return fmt.Sprintf("%s: %s %s", head, Clean(p.Change.Object.String()), deedOf(p.Change).done())
 	case p.Check != nil:
-		return fmt.Sprintf("%s: %s verified: %s", head, Clean(p.Check.Subject), Clean(string(p.Check.Answer)))
+		return fmt.Sprintf("%s: %s: %s", head, Clean(p.Check.Subject), Clean(string(p.Check.Answer)))
 	}
 	return head
 }

@@ -112,7 +112,7 @@ func (t *planText) affected(w *preview.Workload) {
 		if w.Pods > 0 {
 			spans = append(spans, span{text: plural(w.Pods, "pod")})
 		}
-		t.row(t.indent(), t.indent()+2, append(spans, span{text: Clean(labelled("accepted:", w.Accepted)), style: green})...)
+		t.row(t.indent(), t.indent()+2, append(spans, acceptedSpan(w))...)
 	}
 	effects := slices.Clone(w.Effects)
 	slices.SortStableFunc(effects, func(a, b preview.Effect) int {
@@ -203,6 +203,14 @@ func (t *planText) also(effects []preview.Effect) {
 	}
 }
 
+// acceptedSpan says by what it is accepted that a workload breaks.
+func acceptedSpan(w *preview.Workload) span {
+	if w.Outcome != preview.Breaks {
+		return span{}
+	}
+	return span{text: Clean(labelled("accepted:", w.Accepted)), style: green}
+}
+
 // effect writes one thing that would happen; in a pipe its line names the workload.
 func (t *planText) effect(w *preview.Workload, e *preview.Effect) {
 	spans := []span{
@@ -216,7 +224,7 @@ func (t *planText) effect(w *preview.Workload, e *preview.Effect) {
 	spans = append(spans, span{text: effectContainer(e)}, span{text: Clean(e.Field)}, span{text: Clean(e.What)})
 	if t.width == 0 {
 		spans = append(spans, span{text: Clean(labelled("why:", e.Why))}, span{text: Clean(labelled("mend:", e.Mend))},
-			span{text: Clean(labelled("accepted:", w.Accepted))})
+			acceptedSpan(w))
 		t.row(0, 0, spans...)
 		return
 	}

@@ -83,7 +83,13 @@ func TestSchemaRefuses(t *testing.T) {
 
 // Every field of the types stands in the schema, and nothing else does.
 func TestSchemaHasEveryField(t *testing.T) {
-	raw, err := os.ReadFile(schemaFile)
+	describesTypes(t, schemaFile, eventTypes())
+}
+
+// describesTypes holds the definitions of a schema against the types that are written.
+func describesTypes(t *testing.T, file string, types map[string]reflect.Type) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,19 +104,6 @@ func TestSchemaHasEveryField(t *testing.T) {
 	}
 	if err := json.Unmarshal(raw, &schema); err != nil {
 		t.Fatal(err)
-	}
-	types := map[string]reflect.Type{
-		"event": reflect.TypeFor[eventJSON](), "document": reflect.TypeFor[documentJSON](), "finding": reflect.TypeFor[findingJSON](),
-		"start": reflect.TypeFor[scan.Start](), "progress": reflect.TypeFor[scan.Progress](), "node": reflect.TypeFor[scan.Node](),
-		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "end": reflect.TypeFor[scan.End](),
-		"workload": reflect.TypeFor[scan.Workload](), "location": reflect.TypeFor[scan.Location](), "fix": reflect.TypeFor[scan.Fix](),
-		"lowering": reflect.TypeFor[scan.Lowering](), "excepted": reflect.TypeFor[scan.Excepted](),
-		"policy": reflect.TypeFor[scan.Policy](), "enforcement": reflect.TypeFor[kernel.Enforcement](), "evidence": reflect.TypeFor[kernel.Evidence](),
-		"turnOn": reflect.TypeFor[kernel.TurnOn](), "layers": reflect.TypeFor[scan.Layers](), "decision": reflect.TypeFor[admission.Decision](),
-		"ruling": reflect.TypeFor[admission.Ruling](), "admissionRef": reflect.TypeFor[admission.Ref](), "admissionToothless": reflect.TypeFor[admission.Toothless](),
-		"runtimeLayer": reflect.TypeFor[scan.RuntimeLayer](), "containerCover": reflect.TypeFor[scan.ContainerCover](), "cover": reflect.TypeFor[armor.Cover](),
-		"element": reflect.TypeFor[armor.Element](), "policyRef": reflect.TypeFor[armor.Ref](), "toothless": reflect.TypeFor[armor.Toothless](),
-		"kernelLayer": reflect.TypeFor[scan.KernelLayer](), "pathLayers": reflect.TypeFor[scan.PathLayers](), "cell": reflect.TypeFor[scan.Cell](),
 	}
 	for name, def := range schema.Defs {
 		typ, ok := types[name]
@@ -139,6 +132,22 @@ func TestSchemaHasEveryField(t *testing.T) {
 	}
 }
 
+func eventTypes() map[string]reflect.Type {
+	return map[string]reflect.Type{
+		"event": reflect.TypeFor[eventJSON](), "document": reflect.TypeFor[documentJSON](), "finding": reflect.TypeFor[findingJSON](),
+		"start": reflect.TypeFor[scan.Start](), "progress": reflect.TypeFor[scan.Progress](), "node": reflect.TypeFor[scan.Node](),
+		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "end": reflect.TypeFor[scan.End](),
+		"workload": reflect.TypeFor[scan.Workload](), "location": reflect.TypeFor[scan.Location](), "fix": reflect.TypeFor[scan.Fix](), "edit": reflect.TypeFor[scan.Edit](),
+		"lowering": reflect.TypeFor[scan.Lowering](), "excepted": reflect.TypeFor[scan.Excepted](),
+		"policy": reflect.TypeFor[scan.Policy](), "enforcement": reflect.TypeFor[kernel.Enforcement](), "evidence": reflect.TypeFor[kernel.Evidence](),
+		"turnOn": reflect.TypeFor[kernel.TurnOn](), "layers": reflect.TypeFor[scan.Layers](), "decision": reflect.TypeFor[admission.Decision](),
+		"ruling": reflect.TypeFor[admission.Ruling](), "admissionRef": reflect.TypeFor[admission.Ref](), "admissionToothless": reflect.TypeFor[admission.Toothless](),
+		"runtimeLayer": reflect.TypeFor[scan.RuntimeLayer](), "containerCover": reflect.TypeFor[scan.ContainerCover](), "cover": reflect.TypeFor[armor.Cover](),
+		"element": reflect.TypeFor[armor.Element](), "policyRef": reflect.TypeFor[armor.Ref](), "toothless": reflect.TypeFor[armor.Toothless](),
+		"kernelLayer": reflect.TypeFor[scan.KernelLayer](), "pathLayers": reflect.TypeFor[scan.PathLayers](), "cell": reflect.TypeFor[scan.Cell](),
+	}
+}
+
 // jsonFields lists the keys that a type writes, and those that it always writes.
 func jsonFields(typ reflect.Type) (all, always []string) {
 	if typ.Kind() == reflect.Pointer {
@@ -146,11 +155,11 @@ func jsonFields(typ reflect.Type) (all, always []string) {
 	}
 	for _, f := range reflect.VisibleFields(typ) {
 		key, options, ok := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || slices.Contains(all, key) {
+		if f.Anonymous || !f.IsExported() || slices.Contains(all, key) {
 			continue
 		}
 		all = append(all, key)
-		if !ok || options != "omitempty" {
+		if !ok || options != "omitempty" && options != "omitzero" {
 			always = append(always, key)
 		}
 	}

@@ -22,6 +22,8 @@ type Standings struct {
 	Sets    []Standing
 	// Failures are what could not be read of the layers.
 	Failures []scan.Failure
+	// Next are commands that could follow, each with what it does.
+	Next []string
 }
 
 // Standing is what there is of one set, and what it does.
@@ -50,6 +52,7 @@ func WriteStatus(w io.Writer, all *Standings, opts PlanOptions) error {
 	for i := range all.Sets {
 		t.oneSet(&all.Sets[i], len(all.Sets) > 1 || len(all.Failures) > 0)
 	}
+	t.next(all.Next)
 	return t.write(w)
 }
 

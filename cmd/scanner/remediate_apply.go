@@ -104,7 +104,8 @@ func (a *app) agreed(ctx context.Context, do doFlags, question string) (bool, er
 		return false, &exitError{code: exitInterrupted}
 	}
 	if err == nil && !ok {
-		a.complain("note", "nothing was changed")
+		a.complain("note", fmt.Sprintf("nothing was changed (exit code %d)", exitFindings))
+		err = &exitError{code: exitFindings}
 	}
 	return ok, err
 }

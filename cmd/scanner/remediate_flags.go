@@ -22,10 +22,6 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// defaultRecordNamespace is where records of what was before are kept: who may write
-// there owns the cluster already, and no set touches it.
-const defaultRecordNamespace = "kube-system"
-
 // clusterFlags say which cluster a verb of remediate is for, and where its records are.
 type clusterFlags struct {
 	kube    *genericclioptions.ConfigFlags
@@ -59,7 +55,7 @@ func (f *clusterFlags) add() (cluster *pflag.FlagSet, namespace *pflag.Flag) {
 // addSet registers the flags by which a set is found again.
 func (f *clusterFlags) addSet(fs *pflag.FlagSet) {
 	fs.StringVar(&f.set, "set", set.DefaultName, "the `NAME` of the set, which begins the names of its objects")
-	fs.StringVar(&f.records, "record-namespace", defaultRecordNamespace, "the `NAMESPACE` that keeps the record of what was before")
+	fs.StringVar(&f.records, "record-namespace", remediate.DefaultRecordNamespace, "the `NAMESPACE` that keeps the record of what was before")
 }
 
 func (f *clusterFlags) validate() error {

@@ -275,19 +275,23 @@ func (a *app) planStyle(f *documentFlags, cfg *config.Config) report.PlanOptions
 
 // next are the commands that could follow the plan.
 func (p *planned) next(a *app, flags *pflag.FlagSet) []string {
-	refused := p.view.Preview.Refused()
+	view := &p.view
+	refused := view.Preview.Refused()
+	// How it is done and shown once is no part of what is meant.
+	how := []string{"output", "diff", "verbose", "yes", "wait"}
 	switch {
 	case p.patient.live == nil:
 		return []string{a.command("plan", flags, "demo") + "   plans for the cluster of the current context"}
-	case len(p.view.Plan.Blocked()) > 0:
-		return []string{a.command("plan", flags) + "   once what blocks is mended"}
+	case len(view.Plan.Blocked()) > 0:
+		return []string{a.command("plan", flags, how...) + "   once what blocks is mended"}
 	case len(refused) > 0:
-		return []string{
-			a.command("apply", flags, "output", "diff", "verbose") + " " + acceptFlags(refused) + "   breaks them knowingly",
-			a.command("plan", flags, "fit") + " --fit precise   may spare some",
+		next := []string{a.command("apply", flags, how...) + " " + acceptFlags(refused) + "   breaks them knowingly"}
+		if view.Set.Options.Fit == set.FitFull && len(view.Set.Spared) > 0 {
+			next = append(next, a.command("plan", flags, append(how, "fit")...)+" --fit precise   spares what protects nothing")
 		}
-	case p.view.Plan.Pending() > 0:
-		return []string{a.command("apply", flags, "output", "diff", "verbose")}
+		return next
+	case view.Plan.Pending() > 0:
+		return []string{a.command("apply", flags, how...)}
 	}
 	return []string{a.command("status", flags, notOf(flags, statusFlagNames())...)}
 }

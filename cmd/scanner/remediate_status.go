@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/labels"
 	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/remediate"
+	"github.com/escape-scanner/escape-scanner/remediate/set"
 	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -55,7 +59,7 @@ It exits with 1 when there is no set, or not all of it is in place.`,
 			if cmd.Flags().Changed("set") {
 				name = f.set
 			}
-			return noCluster(p.name, a.remediateStatus(cmd.Context(), p, name, f.records, &doc, cfg))
+			return noCluster(p.name, a.remediateStatus(cmd.Context(), p, name, f.records, &doc, cmd.Flags(), cfg))
 		},
 	}
 	cluster, _ := f.add()
@@ -69,7 +73,7 @@ It exits with 1 when there is no set, or not all of it is in place.`,
 	return cmd
 }
 
-func (a *app) remediateStatus(ctx context.Context, p *patient, name, records string, doc *documentFlags, cfg *config.Config) error {
+func (a *app) remediateStatus(ctx context.Context, p *patient, name, records string, doc *documentFlags, flags *pflag.FlagSet, cfg *config.Config) error {
 	names := []string{name}
 	version, _, failures, err := p.serverVersion(ctx)
 	if err != nil {
@@ -91,6 +95,7 @@ func (a *app) remediateStatus(ctx context.Context, p *patient, name, records str
 	if err := a.bites(ctx, p, all); err != nil {
 		return err
 	}
+	all.Next = a.afterStatus(all, flags)
 	if doc.json() {
 		err = report.WriteStatusJSON(a.stdout, all)
 	} else {
@@ -159,23 +164,76 @@ func biteOf(o *remediate.ObjectStatus, policies map[string]*scan.Policy) (b repo
 	return report.Bite{Bites: found.Bites, Workloads: found.Workloads, Pods: found.Pods, Reasons: found.Reasons}, true
 }
 
+// afterStatus are the commands that finish, mend or take back the first set that needs it.
+func (a *app) afterStatus(all *report.Standings, flags *pflag.FlagSet) []string {
+	for i := range all.Sets {
+		status := all.Sets[i].Status
+		if status.Phase == remediate.PhaseNone || inPlace(status) {
+			continue
+		}
+		which := notOf(flags, kubeFlagNames())
+		back := a.command("rollback", flags, which...) + foundBy(status.Set, all.Records) + "   puts back what was before"
+		if status.Phase == remediate.PhaseRollingBack {
+			return []string{back}
+		}
+		return []string{a.command("apply", flags, which...) + meantBy(&status.Options) + foundBy(status.Set, all.Records) + "   brings it in place", back}
+	}
+	return nil
+}
+
+// inPlace is whether all of a set is as it is meant to be.
+func inPlace(s *remediate.Status) bool {
+	return s.Phase == remediate.PhaseApplied && s.Unfinished == "" && !slices.ContainsFunc(s.Objects, func(o remediate.ObjectStatus) bool {
+		return o.State != remediate.StateInPlace && o.State != remediate.StateAuditing && o.State != remediate.StateUnreadable
+	})
+}
+
+// meantBy are the flags that mean the options, foundBy those by which the set is found.
+func meantBy(o *set.Options) string {
+	words := ""
+	add := func(flag, value, fallback string) {
+		if value != fallback {
+			words += " " + flag + " " + shellWord(value)
+		}
+	}
+	if add("-n", strings.Join(o.Scope.Namespaces, ","), ""); len(o.Scope.Namespaces) == 0 {
+		words += " -A"
+	}
+	add("--exclude", strings.Join(o.Scope.Exclude, ","), "")
+	add("-l", labels.Set(o.Scope.Labels).String(), "")
+	add("--admission", string(o.Admission), "")
+	add("--level", string(o.Level), string(psa.LevelBaseline))
+	add("--pss-version", o.PSSVersion, "latest")
+	add("--action", string(o.Action), string(set.ActionBlock))
+	add("--fit", string(o.Fit), string(set.FitFull))
+	add("--only", strings.Join(o.Only, ","), "")
+	add("--without", strings.Join(o.Without, ","), "")
+	return words
+}
+
+func foundBy(name, records string) string {
+	words := ""
+	if name != set.DefaultName {
+		words += " --set " + shellWord(name)
+	}
+	if records != remediate.DefaultRecordNamespace {
+		words += " --record-namespace " + shellWord(records)
+	}
+	return words
+}
+
 // concludeStatus turns what there is into the exit code.
 func (a *app) concludeStatus(ctx context.Context, all *report.Standings, cfg *config.Config) error {
 	if ctx.Err() != nil {
 		a.complain("interrupted", "the result is not whole")
 		return &exitError{code: exitInterrupted}
 	}
-	unreadable, amiss := len(all.Failures), len(all.Sets) == 0
+	unreadable, amiss := len(all.Failures), false
 	for i := range all.Sets {
-		status := all.Sets[i].Status
-		amiss = amiss || status.Phase != remediate.PhaseApplied || status.Unfinished != ""
-		for j := range status.Objects {
-			switch status.Objects[j].State {
-			case remediate.StateInPlace, remediate.StateAuditing:
-			case remediate.StateUnreadable:
+		amiss = amiss || !inPlace(all.Sets[i].Status)
+		for _, o := range all.Sets[i].Status.Objects {
+			if o.State == remediate.StateUnreadable {
 				unreadable++
-			default:
-				amiss = true
 			}
 		}
 	}
