@@ -85,24 +85,37 @@ func (c *Cluster) stream(ctx context.Context, at place, command []string, stream
 	if err != nil {
 		return err
 	}
-	err = overWebSocket.StreamWithContext(ctx, streams)
-	refused, ok := errors.AsType[*httpstream.UpgradeFailureError](err)
-	if !ok && !httpstream.IsHTTPSProxyError(err) {
-		return err
-	}
-	var status apierrors.APIStatus
-	if ok && errors.As(refused.Cause, &status) && (apierrors.IsNotFound(refused.Cause) || apierrors.IsUnauthorized(refused.Cause)) {
-		return refused.Cause
+	refusal, again := spdyInstead(overWebSocket.StreamWithContext(ctx, streams))
+	if !again {
+		return refusal
 	}
 	overSPDY, err := remotecommand.NewSPDYExecutor(c.config, "POST", url)
 	if err != nil {
 		return err
 	}
-	err = overSPDY.StreamWithContext(ctx, streams)
-	if err == nil || status == nil {
+	return retold(overSPDY.StreamWithContext(ctx, streams), refusal)
+}
+
+// spdyInstead tells whether SPDY may do what WebSocket could not, and otherwise what
+// the error is.
+func spdyInstead(err error) (refusal error, again bool) {
+	refused, ok := errors.AsType[*httpstream.UpgradeFailureError](err)
+	if !ok {
+		return err, httpstream.IsHTTPSProxyError(err)
+	}
+	if apierrors.IsNotFound(refused.Cause) || apierrors.IsUnauthorized(refused.Cause) {
+		return refused.Cause, false
+	}
+	return refused.Cause, true
+}
+
+// retold is an error of SPDY, which of the API server's refusal keeps no more than the
+// words, with what WebSocket was told of the refusal's kind.
+func retold(err, refusal error) error {
+	var status apierrors.APIStatus
+	if err == nil || !errors.As(refusal, &status) {
 		return err
 	}
-	// Of a refusal SPDY keeps no more than the words.
 	if message, ok := strings.CutPrefix(err.Error(), "unable to upgrade connection: "); ok {
 		s := status.Status()
 		s.Message = message

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
@@ -70,10 +69,10 @@ func (c *Cluster) forward(name podAddr, namespace, pod string, port int) (*podCo
 		return nil, err
 	}
 	conn, protocol, err := overWebSocket.Dial(portforward.PortForwardProtocolV1Name)
-	if httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) {
-		refused, ok := errors.AsType[*httpstream.UpgradeFailureError](err)
-		if ok && (apierrors.IsNotFound(refused.Cause) || apierrors.IsUnauthorized(refused.Cause)) {
-			return nil, refused.Cause
+	if err != nil {
+		refusal, again := spdyInstead(err)
+		if !again {
+			return nil, refusal
 		}
 		transport, upgrader, err := spdy.RoundTripperFor(c.config)
 		if err != nil {
@@ -82,10 +81,8 @@ func (c *Cluster) forward(name podAddr, namespace, pod string, port int) (*podCo
 		overSPDY := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
 		conn, protocol, err = overSPDY.Dial(portforward.PortForwardProtocolV1Name)
 		if err != nil {
-			return nil, err
+			return nil, retold(err, refusal)
 		}
-	} else if err != nil {
-		return nil, err
 	}
 	if protocol != portforward.PortForwardProtocolV1Name {
 		return nil, errors.Join(fmt.Errorf("the API server speaks %q, not %q", protocol, portforward.PortForwardProtocolV1Name), conn.Close())
