@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/escape-scanner/escape-scanner/internal/demo"
+	"github.com/escape-scanner/escape-scanner/internal/kubetest"
 	"github.com/escape-scanner/escape-scanner/internal/manifest"
 	"github.com/escape-scanner/escape-scanner/internal/snapshot"
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
@@ -268,5 +269,70 @@ func TestReadEnds(t *testing.T) {
 	}
 	if _, err := targets.Read(t.Context(), demo, targets.Scope{Namespaces: []string{"kyverno"}}, targets.Options{}); err == nil {
 		t.Error("a wrong scope was read")
+	}
+}
+
+// crowded is a cluster of very many pods, made as they are asked for. It serves no
+// controllers but by their metadata.
+type crowded struct {
+	scan.Cluster
+	kubetest.Crowd
+}
+
+func (c crowded) Namespaces(context.Context) ([]corev1.Namespace, error) { return nil, nil }
+
+func (c crowded) Objects(context.Context, schema.GroupKind, func([]byte) error) error {
+	return errForbidden
+}
+
+func (c crowded) Pods(_ context.Context, _ string, visit func(scan.PodPage) error) error {
+	for i := range c.Deployments {
+		deployment := c.Deployment(i)
+		var page scan.PodPage
+		for set := range c.ReplicaSets {
+			replicas := c.ReplicaSet(deployment, i, set)
+			for k := range c.Crowd.Pods {
+				page.Items = append(page.Items, *c.Pod(replicas, i, k))
+			}
+		}
+		if err := visit(page); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c crowded) Owners(_ context.Context, _ string, kind schema.GroupVersionKind, visit func([]scan.Owner) error) error {
+	var page []scan.Owner
+	for i := range c.Deployments {
+		deployment := c.Deployment(i)
+		if kind.Kind == "Deployment" {
+			page = append(page, scan.OwnerOf(&deployment.ObjectMeta))
+			continue
+		}
+		for set := range c.ReplicaSets {
+			page = append(page, scan.OwnerOf(&c.ReplicaSet(deployment, i, set).ObjectMeta))
+		}
+	}
+	return visit(page)
+}
+
+// Of 10,000 pods no more is held than what tells them apart, also across a rollout that
+// changes nothing that counts.
+func TestReadManyPods(t *testing.T) {
+	t.Parallel()
+	crowd := kubetest.Crowd{Namespaces: 10, Deployments: 100, ReplicaSets: 2, Pods: 50}
+	inventory := read(t, crowded{Crowd: crowd}, targets.Scope{}, targets.Options{})
+	if len(inventory.Workloads) != crowd.Deployments {
+		t.Fatalf("%d workloads, want %d", len(inventory.Workloads), crowd.Deployments)
+	}
+	for i := range inventory.Workloads {
+		w := &inventory.Workloads[i]
+		if w.Kind != "Deployment" || len(w.Specimens) != 1 || w.Specimens[0].Live != crowd.ReplicaSets*crowd.Pods {
+			t.Errorf("%s: %d specimens, the first of %d pods", w.Workload, len(w.Specimens), w.Specimens[0].Live)
+		}
+		if w.Selector["app"] != w.Name || w.Selector["pod-template-hash"] != "" {
+			t.Errorf("%s: selector %v", w.Workload, w.Selector)
+		}
 	}
 }
