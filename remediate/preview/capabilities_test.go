@@ -1,6 +1,7 @@
 package preview_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,6 +180,29 @@ containers:
 		})
 		wantLines(t, w, append(both[:3:3], "not covered|runtime||web|")...)
 	})
+}
+
+// Each reason is told with its nodes.
+func TestReasonsByNode(t *testing.T) {
+	t.Parallel()
+	w := judged(t, only(t, "curl"), `containers: [{image: app, command: [app]}]`,
+		nodes(map[string]kernel.Enforcement{"a": enforcing(), "b": toothless(), "c": blind(), "d": toothless()}),
+		func(in *preview.Input) { in.Workloads[0].Specimens[0].Nodes = []string{"a", "b", "c", "d"} })
+	wantLines(t, w, "not covered|tools||web|", "not covered|tools||web|")
+	var got []string
+	for _, e := range w.Effects {
+		got = append(got, e.What+": "+e.Why)
+		if e.What == "is not covered" && e.Mend == "" {
+			t.Error("nothing says what would mend it")
+		}
+	}
+	want := []string{
+		"is not covered: the node enforces no process rules: bpf is not in the list; on b, d",
+		"may not be covered: whether the node enforces process rules is not known: nobody looked; on c",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // Pods in which KubeArmor was told to do less, and pods that the set does not select.

@@ -1,6 +1,7 @@
 package preview
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/remediate/set"
@@ -35,7 +36,8 @@ type gap struct {
 	reason  string
 	// alike is the reason without the element's name and without the kind of rules.
 	alike string
-	nodes []string
+	// nodes are the kinds of nodes concerned.
+	nodes []int
 }
 
 // gaps are those of a container.
@@ -57,9 +59,8 @@ func (v *view) gaps(c *container) []gap {
 			}
 			gaps = addGap(gaps, gap{
 				part: part, elements: []string{e.Name}, certain: cover.Status != armor.Unknown,
-				reason: cover.Reason, nodes: v.runtime.nodes[i].nodes,
+				reason: cover.Reason, nodes: []int{i},
 			})
-			break
 		}
 	}
 	for i := range gaps {
@@ -77,7 +78,7 @@ func addGap(gaps []gap, g gap) []gap {
 	}
 	for i := range gaps {
 		if had := &gaps[i]; had.part == g.part && had.certain == g.certain && had.alike == g.alike {
-			had.elements = append(had.elements, g.elements...)
+			had.elements, had.nodes = joined(had.elements, g.elements), joined(had.nodes, g.nodes)
 			if had.reason != g.reason {
 				had.reason = had.alike
 			}
@@ -85,6 +86,16 @@ func addGap(gaps []gap, g gap) []gap {
 		}
 	}
 	return append(gaps, g)
+}
+
+// joined is a with what b has beside it.
+func joined[T comparable](a, b []T) []T {
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			a = append(slices.Clip(a), s)
+		}
+	}
+	return a
 }
 
 // withoutName says "it" for an element in a text.
@@ -143,14 +154,24 @@ func (g gap) effect(v *view) Effect {
 	if v.pod.Spec.HostPID && strings.Contains(g.reason, "hostPID") {
 		e.Field = "spec.hostPID"
 	}
-	if all := len(v.runtime.nodes); all > 1 && len(g.nodes) > 0 {
-		e.Why = sentences(e.Why, "on "+list(g.nodes))
+	if len(v.runtime.nodes) > 1 {
+		var names []string
+		for _, i := range g.nodes {
+			names = append(names, v.runtime.nodes[i].nodes...)
+		}
+		e.Why = sentences(e.Why, "on "+list(names))
 	}
+	e.Mend = v.mendGap(g)
+	return e
+}
+
+// mendGap is what would make the policies bite.
+func (v *view) mendGap(g gap) string {
 	for _, t := range v.runtime.toothless {
-		if t.Reason == g.reason {
-			e.Mend = t.Mend
-			break
+		node := t.Cause == armor.CauseNoEnforcer || t.Cause == armor.CauseEnforcer
+		if t.Reason == g.reason || node && g.certain && strings.HasPrefix(g.reason, "the node enforces no ") {
+			return t.Mend
 		}
 	}
-	return e
+	return ""
 }
