@@ -50,7 +50,8 @@ var ErrStreamEnded = errors.New("the stream of alerts was ended by KubeArmor")
 // Watch calls visit with every alert as it comes, until the context ends, the
 // connection breaks, or visit fails. It never returns nil: the error is the context's,
 // ErrStreamEnded, that of the connection, or visit's as it is. Nothing of it is left
-// when it returns.
+// when it returns. visit has to be quick: the relay holds one alert for each client and
+// drops, without a word, what comes meanwhile.
 func Watch(ctx context.Context, target Target, visit func(armor.Alert) error) error {
 	conn, err := dial(target)
 	if err != nil {
