@@ -32,7 +32,7 @@ func (t *planText) changes(r *Remediation) {
 			t.why(whom[c.Object])
 		}
 		said[c.Object] = true
-		made[c.Object] = made[c.Object] || c.Action == remediate.Created || c.Action == remediate.Changed
+		made[c.Object] = made[c.Object] || c.Action == remediate.Created
 	}
 	t.unchanged(unchanged)
 }
@@ -79,8 +79,8 @@ func stageTitle(s remediate.Stage) string {
 	return "STAGE " + Clean(string(s))
 }
 
-// change writes one change. Of an object that an earlier stage of the same plan makes,
-// the difference to that is shown only where all are.
+// change writes one change. Of an object that an earlier stage of the same plan
+// creates, the difference to that is shown only where all are.
 func (t *planText) change(c *remediate.Change, again bool) {
 	spans := []span{deedOf(c).mark(), {text: Clean(c.Object.String()), style: bold}, {text: Clean(string(c.Part)), style: dim}}
 	lines := t.diffOf(c)

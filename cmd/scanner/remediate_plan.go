@@ -283,7 +283,11 @@ func (p *planned) next(a *app, flags *pflag.FlagSet) []string {
 	case p.patient.live == nil:
 		return []string{a.command("plan", flags, "demo") + "   plans for the cluster of the current context"}
 	case len(view.Plan.Blocked()) > 0:
-		return []string{a.command("plan", flags, how...) + "   once what blocks is mended"}
+		next := []string{a.command("plan", flags, how...) + "   once what blocks is mended"}
+		if slices.ContainsFunc(view.Plan.Blocked(), func(c remediate.Change) bool { return c.Block.By == remediate.BlockedByConflict }) && !flags.Changed("force-conflicts") {
+			next = append(next, a.command("plan", flags, how...)+" --force-conflicts   takes over what others own")
+		}
+		return next
 	case len(refused) > 0:
 		next := []string{a.command("apply", flags, how...) + " " + acceptFlags(refused) + "   breaks them knowingly"}
 		if view.Set.Options.Fit == set.FitFull && len(view.Set.Spared) > 0 {
