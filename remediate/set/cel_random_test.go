@@ -196,7 +196,7 @@ func (d dice) pod(i int) *corev1.Pod {
 	if d.often() {
 		p.Annotations = d.annotations()
 	}
-	p.Spec.HostNetwork, p.Spec.HostPID, p.Spec.HostIPC = d.rarely() && d.rarely(), d.rarely() && d.rarely(), d.rarely() && d.rarely()
+	p.Spec.HostNetwork, p.Spec.HostPID, p.Spec.HostIPC = d.IntN(60) == 0, d.IntN(60) == 0, d.IntN(60) == 0
 	p.Spec.HostUsers = some(d, true, true, false)
 	if !d.often() {
 		p.Spec.OS = &corev1.PodOS{Name: of(d, corev1.Linux, corev1.Windows)}

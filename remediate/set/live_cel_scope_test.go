@@ -1,6 +1,7 @@
 package set
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,20 @@ func TestLiveVAPLeavesNamespacesOut(t *testing.T) {
 	t.Run("enforce", func(t *testing.T) {
 		s.install(objects, (*Object).Final)
 		s.inForce("team", nil)
+		// What one container of a thousand says is found, and no limit on costs is met.
+		for _, last := range []corev1.PodSpec{goodSpec(), badSpec()} {
+			spec := corev1.PodSpec{}
+			for i := range 1000 {
+				spec.Containers = append(spec.Containers, corev1.Container{Name: fmt.Sprintf("c%d", i), Image: "registry.example/app:1"})
+			}
+			spec.Containers = append(spec.Containers, last.Containers...)
+			err := s.try(workload(t, "Deployment", "team", "large", nil, spec))
+			if last.Containers[0].SecurityContext == nil {
+				s.admits(t, err)
+			} else {
+				s.refuses(t, err, "privileged")
+			}
+		}
 		for _, kind := range []string{"Pod", "Deployment"} {
 			s.refuses(t, s.try(workload(t, kind, metav1.NamespaceDefault, "bad", nil, badSpec())), "privileged")
 			for _, namespace := range []string{"free", "scanner", "kubearmor", "kyverno", metav1.NamespaceSystem} {

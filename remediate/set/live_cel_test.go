@@ -3,6 +3,7 @@ package set
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -156,9 +157,7 @@ func workload(t *testing.T, kind, namespace, name string, labels map[string]stri
 	t.Helper()
 	version, fields := "v1", map[string]any{}
 	always := map[string]string{"of": name}
-	for key, value := range labels {
-		always[key] = value
-	}
+	maps.Copy(always, labels)
 	selector := map[string]any{"matchLabels": map[string]any{"of": name}}
 	switch kind {
 	case "ReplicationController":
