@@ -3,6 +3,7 @@ package remediate_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,7 +106,8 @@ func TestBlocked(t *testing.T) {
 		{"no such namespace", func(w *world) *set.Set { return w.setOf(w.labelled(w.two+"x"), w.tools(w.one)) }, nil, remediate.BlockedByNamespace, "does not exist"},
 		{"a policy in no namespace", func(w *world) *set.Set { return w.setOf(w.tools(w.two+"x"), w.tools(w.one)) }, nil, remediate.BlockedByNamespace, "not found"},
 		{"no such kind", func(w *world) *set.Set {
-			return w.setOf(w.both(set.PartAdmission, "", "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: "+w.name+"-pod-security}, spec: {}}"), w.tools(w.one))
+			kyverno := "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: " + w.name + "-pod-security}, spec: {}}"
+			return w.setOf(w.both(set.PartAdmission, kyverno, kyverno), w.tools(w.one))
 		}, nil, remediate.BlockedByMissingKind, "does not serve this kind"},
 		{"what the schema refuses", func(w *world) *set.Set {
 			return w.setOf(w.both(set.PartTools, "", w.armor(w.two, "tools", "Maul", "{path: /usr/bin/apt}")), w.tools(w.one))
@@ -138,6 +140,11 @@ func TestBlocked(t *testing.T) {
 			if len(blocked) == 0 {
 				t.Fatalf("nothing is blocked: %+v", plan.Changes)
 			}
+			if i := slices.IndexFunc(plan.Changes, func(c remediate.Change) bool {
+				return c.Object == blocked[0].Object && c.Action != remediate.Blocked
+			}); i >= 0 {
+				t.Errorf("in one stage it is blocked, and in the other %+v", plan.Changes[i])
+			}
 			for _, b := range blocked {
 				if b.Block.By != test.by || !strings.Contains(b.Block.Message, test.message) || b.Block.Mend == "" || b.Object != remediate.RefOf(s.Objects[0].Enforce) {
 					t.Errorf("%s is blocked by %s: %q, %q", b.Object, b.Block.By, b.Block.Message, b.Block.Mend)
@@ -169,7 +176,6 @@ func TestRollbackGoesOn(t *testing.T) {
 	w := newWorld(t)
 	before := w.dump()
 	w.must(w.whole())
-	hooks := parse(t, `{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: no-`+w.name+`}}`)
 	w.denial()
 	w.until(remediate.BlockedByAdmission)
 	result, err := w.run(w.writer, nil)
@@ -181,15 +187,9 @@ func TestRollbackGoesOn(t *testing.T) {
 		t.Errorf("status: %v", counts)
 	}
 	// The policy that denies goes, and what it denied is possible by and by.
-	client := w.other.Resource(admissionKind("validatingadmissionpolicybindings"))
-	u, err := client.Get(t.Context(), hooks.GetName(), metav1.GetOptions{})
-	if err == nil {
+	w.edit(admissionKind("validatingadmissionpolicybindings"), "", "no-"+w.name, "test", func(u *unstructured.Unstructured) {
 		u.Object["spec"].(map[string]any)["validationActions"] = []any{"Audit"}
-		_, err = client.Update(t.Context(), u, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	for t.Context().Err() == nil {
 		if _, err = w.run(w.writer, nil); err == nil {
 			break

@@ -103,7 +103,11 @@ func (c *crash) everywhere(what string, s *set.Set, first func()) {
 	c.Helper()
 	total := 0
 	for at := 1; !c.Failed(); at++ {
-		for _, finish := range []string{"apply", "rollback"} {
+		finishes := []string{"apply", "rollback"}
+		if c.when == refused {
+			finishes = finishes[at%2:][:1]
+		}
+		for _, finish := range finishes {
 			first()
 			m := &mortal{Cluster: c.writer, at: at, when: c.when}
 			result, err := c.run(m, s)

@@ -155,18 +155,8 @@ func (b *builder) try(ctx context.Context, o *set.Object, ref Ref) (*planned, er
 			continue
 		}
 		w := work{Change: Change{Stage: stage, Part: o.Part, Object: ref, Before: clean(live)}, set: b.set.Options.Name, object: o, step: result.step, seen: live}
-		if err == nil {
-			w, err := b.stage(ctx, w, config)
-			if err != nil {
-				return nil, err
-			}
-			result.works = append(result.works, w)
-			continue
-		}
-		var block *blockError
-		if errors.As(err, &block) {
-			w.Change = w.blocked(&block.Block)
-		} else if w, err = w.stopped(err); err != nil {
+		w, err := b.decide(ctx, w, config, err)
+		if err != nil {
 			return nil, err
 		}
 		result.works = append(result.works, w)
@@ -178,6 +168,18 @@ func (b *builder) try(ctx context.Context, o *set.Object, ref Ref) (*planned, er
 	}
 	b.join(result, live)
 	return result, nil
+}
+
+// decide plans a form, unless the object could not be read or is out of reach.
+func (b *builder) decide(ctx context.Context, w work, config *unstructured.Unstructured, failed error) (work, error) {
+	if failed == nil {
+		return b.stage(ctx, w, config)
+	}
+	if block, ok := errors.AsType[*blockError](failed); ok {
+		w.Change = w.blocked(&block.Block)
+		return w, nil
+	}
+	return w.stopped(failed)
 }
 
 // formOf is the form of an object in a stage.

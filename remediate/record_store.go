@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -184,9 +185,7 @@ func (s store) writeHead(ctx context.Context, r *record, steps map[string]any) e
 		return fmt.Errorf("record of set %s: %w", r.Set, err)
 	}
 	data := map[string]any{headKey: string(text)}
-	for key, step := range steps {
-		data[key] = step
-	}
+	maps.Copy(data, steps)
 	var written *Written
 	if r.object == nil {
 		written, err = s.cluster.Create(ctx, s.configMap(r.Set, recordName(r.Set), data), WriteOptions{})
@@ -197,7 +196,7 @@ func (s store) writeHead(ctx context.Context, r *record, steps map[string]any) e
 	}
 	switch {
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err), r.object != nil && apierrors.IsNotFound(err):
-		return fmt.Errorf("record of set %s: %w (%s)", r.Set, ErrConcurrent, err)
+		return fmt.Errorf("record of set %s: %w (%w)", r.Set, ErrConcurrent, err)
 	case err != nil:
 		return fmt.Errorf("record of set %s: %w", r.Set, err)
 	}
@@ -254,7 +253,7 @@ func (s store) remove(ctx context.Context, r *record) error {
 	case apierrors.IsNotFound(err):
 		return nil
 	case apierrors.IsConflict(err):
-		return fmt.Errorf("record of set %s: %w (%s)", r.Set, ErrConcurrent, err)
+		return fmt.Errorf("record of set %s: %w (%w)", r.Set, ErrConcurrent, err)
 	case err != nil:
 		return fmt.Errorf("record of set %s: %w", r.Set, err)
 	}
