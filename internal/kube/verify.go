@@ -72,12 +72,12 @@ func (v *Verifier) Verify(ctx context.Context, stage remediate.Stage, objects []
 	}
 	for again := len(questions) > 0; again; {
 		for i, q := range questions {
-			if settled[i] || limited.Err() != nil {
+			if settled[i] || over(limited) {
 				continue
 			}
 			a, done := q.look(limited)
 			// A look that the end of the time cut short has seen nothing.
-			if done || answers[i].is == "" || limited.Err() == nil {
+			if done || !over(limited) {
 				answers[i], settled[i] = a, done
 			}
 		}
@@ -97,6 +97,12 @@ func (v *Verifier) Verify(ctx context.Context, stage remediate.Stage, objects []
 		checks[i].Message = fmt.Sprintf("%s (waited %s)", cmp.Or(answers[i].why, "the time was up before it was looked at"), v.opts.Timeout)
 	}
 	return checks
+}
+
+// over reports whether the time is up. A request may be told so before the context is.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // waitFor waits for the next tick, and reports whether there is one before the end.

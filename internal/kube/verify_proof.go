@@ -69,15 +69,15 @@ func (p *proof) tryEach(ctx context.Context) (answer, bool) {
 		if err != nil {
 			return unread(err)
 		}
-		switch a, settled := p.judgeViolating(ns, said); {
-		case a.is == kernel.Yes:
+		last, final = p.judgeViolating(ns, said)
+		switch last.is {
+		case kernel.Yes:
 			p.provenIn = ns
-			return a, true
-		case a.is == kernel.No:
+			return last, true
+		case kernel.No:
 			// It is in scope and passes: another namespace does not make that right.
-			return a, settled
-		default:
-			last, final = a, settled
+			return last, final
+		case kernel.Unknown:
 		}
 	}
 	return last, final
