@@ -3,7 +3,6 @@ package set
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -97,7 +96,7 @@ func kyvernoPolicies(o Options, rules []rule, title string) []*validatingPolicy 
 	var policies []*validatingPolicy
 	for _, r := range rules {
 		expression := "variables.exempt ||\n(" + r.expression + ")"
-		policy := newValidatingPolicy(o, kebab(r.id), whenChanged("", "pods"))
+		policy := newValidatingPolicy(o, ending(r.id), whenChanged("", "pods"))
 		policy.Spec.Evaluation.Background.Enabled = true
 		policy.Spec.Autogen = &policyAutogen{}
 		policy.Spec.Autogen.PodControllers.Controllers = []string{"cronjobs", "daemonsets", "deployments", "jobs", "replicasets", "statefulsets"}
@@ -152,22 +151,6 @@ func exempt(o Options) string {
 	return expression
 }
 
-// kebab writes the ID of a control as an object may be named: hostPorts becomes
-// host-ports.
-func kebab(id string) string {
-	var b strings.Builder
-	upper := true
-	for _, r := range id {
-		switch {
-		case r == '_':
-			b.WriteByte('-')
-		case unicode.IsUpper(r) && !upper:
-			b.WriteByte('-')
-			fallthrough
-		default:
-			b.WriteRune(unicode.ToLower(r))
-		}
-		upper = r == '_' || unicode.IsUpper(r)
-	}
-	return b.String()
-}
+// ending writes the ID of a control as the name of an object may end. Kyverno makes keys
+// of labels of the names, which must be short.
+func ending(id string) string { return strings.ToLower(strings.ReplaceAll(id, "_", "-")) }
