@@ -97,7 +97,9 @@ func (t *planText) head(r *Remediation) {
 	} else {
 		t.row(0, 2, span{text: "set " + Clean(r.Set.Options.Name), style: bold})
 		t.options(&r.Set.Options)
-		t.row(0, 2, span{text: "admission " + Clean(string(r.Set.Options.Admission)) + ":", style: bold}, span{text: Clean(r.Admission)})
+		if slices.ContainsFunc(r.Set.Objects, func(o set.Object) bool { return o.Part == set.PartAdmission }) {
+			t.row(0, 2, span{text: "admission " + Clean(string(r.Set.Options.Admission)) + ":", style: bold}, span{text: Clean(r.Admission)})
+		}
 		notes = slices.Concat(r.Set.Notes, notes)
 	}
 	t.notes(notes)

@@ -56,6 +56,7 @@ func samplePlan() *Remediation {
 			Objects: []set.Object{
 				{Part: set.PartTools, Audit: audited, Enforce: tools, Why: []string{"shop/Deployment/cart has curl", "shop/Deployment/web has apk", "lab/Deployment/a has make", "lab/Deployment/b has wget", "lab/Deployment/c has yum"}},
 				{Part: set.PartCapabilities, Enforce: capabilities},
+				{Part: set.PartAdmission, Enforce: samplePolicy("one", "x")},
 			},
 			Notes: []string{"Never in scope: the namespaces kube-system, kubearmor, kyverno."},
 		},

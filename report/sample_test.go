@@ -73,7 +73,7 @@ func sampleAgent() []scan.Event {
 	}
 	privileged := "spec.containers[0].securityContext.privileged"
 	off := &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false"), Note: "the container loses the node's devices"}
-	edited := &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false"), Note: off.Note, Edits: []scan.Edit{
+	edited := &scan.Fix{Op: scan.FixSet, Value: json.RawMessage("false"), Note: off.Note, With: []string{"spec.containers[0].securityContext.capabilities.add[0]"}, Edits: []scan.Edit{
 		{Line: 7, Column: 9, EndLine: 7, EndColumn: 9, Text: "securityContext:\n  "},
 		{Line: 31, Column: 23, EndLine: 31, EndColumn: 27, Text: "false"},
 		{Line: 33, Column: 1, EndLine: 34, EndColumn: 1},

@@ -229,6 +229,9 @@ func fixes(f *scan.Finding) []*sarif.Fix {
 	if f.Fix.Op == scan.FixSet {
 		text = "Set " + Clean(f.Field) + " to " + limitRunes(value(f.Fix.Value), maxValue)
 	}
+	if len(f.Fix.With) > 0 {
+		text += ", and with it " + limitRunes(Clean(strings.Join(f.Fix.With, ", ")), maxText)
+	}
 	text = sentence(text)
 	if f.Fix.Note != "" {
 		text += " Mind: " + sentence(Clean(f.Fix.Note))

@@ -113,7 +113,7 @@ func jsonText(v any) (string, error) {
 }
 
 // schemas are what output is held against.
-type schemas struct{ event, document, sarif *jsonschema.Schema }
+type schemas struct{ event, document, remediate, sarif *jsonschema.Schema }
 
 func loadSchemas(t *testing.T) schemas {
 	t.Helper()
@@ -128,23 +128,27 @@ func loadSchemas(t *testing.T) schemas {
 		return schema
 	}
 	return schemas{
-		event:    compile(events),
-		document: compile(events + "#/$defs/document"),
-		sarif:    oracle.SARIFSchema(t),
+		event:     compile(events),
+		document:  compile(events + "#/$defs/document"),
+		remediate: compile("../../docs/remediate.schema.json"),
+		sarif:     oracle.SARIFSchema(t),
 	}
 }
 
 // command is the command valid: events are jsonl or json.
 func (s schemas) command(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: valid events|sarif FILE")
+		ts.Fatalf("usage: valid events|remediate|sarif FILE")
 	}
 	ts.Check(s.validate(args[0], ts.ReadFile(args[1])))
 }
 
 func (s schemas) validate(kind, text string) error {
-	if kind == "sarif" {
+	switch kind {
+	case "sarif":
 		return validateOne(s.sarif, []byte(text))
+	case "remediate":
+		return validateOne(s.remediate, []byte(text))
 	}
 	if strings.HasPrefix(text, "{\n") {
 		return validateOne(s.document, []byte(text))

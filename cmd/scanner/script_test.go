@@ -22,7 +22,7 @@ var updateScripts = flag.Bool("update", false, "write what the transcripts compa
 //
 //	scanner CODE [NAME=VALUE…] [@WIDTH] ARGS… [<FILE]
 //	json FILE PATH WANT
-//	valid events|sarif FILE
+//	valid events|remediate|sarif FILE
 //	make WHAT FILE
 //
 // scanner runs the program, which must end with CODE: in an environment of
