@@ -105,6 +105,9 @@ type Fix struct {
 	// without touching each other. They are there where the text was asked for and the
 	// change of it proven.
 	Edits []Edit `json:"edits,omitempty"`
+	// With are further fields that the edits repair, because one does not go without
+	// the other.
+	With []string `json:"with,omitempty"`
 }
 
 // Edit puts a text in the place of a part of a file. Lines and columns count from 1,

@@ -17,6 +17,7 @@ import (
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/internal/manifest"
 	"github.com/escape-scanner/escape-scanner/internal/snapshot"
+	"github.com/escape-scanner/escape-scanner/remediate/repair"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -221,11 +222,12 @@ type judgedDocument struct {
 
 // judge makes the judge of plain manifests, or of manifests in what the others tell.
 func (s *manifestScan) judge(ctx context.Context, engine *scan.Engine, start scan.Start) (*documentJudge, error) {
+	addEdits := s.editor(engine)
 	if s.dump == nil {
 		return &documentJudge{
 			document: func(d *manifest.Document) judgedDocument {
 				j := engine.Judge(scan.Pod{Meta: d.Meta, Spec: d.Spec}, scan.Facts{})
-				return judgedDocument{events: scan.DocumentEvents(d.Workload, j, d)}
+				return judgedDocument{events: addEdits(d, scan.DocumentEvents(d.Workload, j, d))}
 			},
 			count:    func(judgedDocument) {},
 			policies: func() []scan.Event { return nil },
@@ -240,7 +242,7 @@ func (s *manifestScan) judge(ctx context.Context, engine *scan.Engine, start sca
 	return &documentJudge{
 		document: func(d *manifest.Document) judgedDocument {
 			judged := around.Judge(ctx, d.Workload, scan.Pod{Meta: d.Meta, Spec: d.Spec}, d)
-			return judgedDocument{judged.Events(), judged}
+			return judgedDocument{addEdits(d, judged.Events()), judged}
 		},
 		count: func(j judgedDocument) {
 			if j.document != nil {
@@ -250,6 +252,28 @@ func (s *manifestScan) judge(ctx context.Context, engine *scan.Engine, start sca
 		policies: around.Events,
 		failures: slices.Concat(s.dump.Failures, around.Failures()),
 	}, nil
+}
+
+// editor makes what adds to the findings of a document the edits that repair its file.
+// It takes longer than all else, so that it is done where an output has room for them.
+func (s *manifestScan) editor(engine *scan.Engine) func(*manifest.Document, []scan.Event) []scan.Event {
+	if !slices.ContainsFunc(s.cfg.Outputs(), func(o config.Output) bool { return o.Format == "sarif" }) {
+		return func(_ *manifest.Document, events []scan.Event) []scan.Event { return events }
+	}
+	r := repair.Repairer{Judge: repair.NewJudge(engine, nil, s.now())}
+	return func(d *manifest.Document, events []scan.Event) []scan.Event {
+		if s.inChart(d.File) {
+			return events
+		}
+		var findings []*scan.Finding
+		for _, e := range events {
+			if e.Finding != nil {
+				findings = append(findings, e.Finding)
+			}
+		}
+		r.Edits(d, findings)
+		return events
+	}
 }
 
 // scanDump reads the dump as a cluster is read.

@@ -78,6 +78,38 @@ func (e *Editor) Document() *Document { return e.document }
 // Object is the whole object as JSON.
 func (e *Editor) Object() json.RawMessage { return e.object }
 
+// KeepsAnchors tells whether what anchors stand for is what it was before a change, as
+// far as other items of a List may refer to it.
+func (e *Editor) KeepsAnchors(before *Editor) bool {
+	return e.chunk.part != partItem || slices.EqualFunc(e.anchors(), before.anchors(), bytes.Equal)
+}
+
+// anchors are the anchors of the object with their values, in the order of the text.
+func (e *Editor) anchors() [][]byte {
+	if !mayAnchor.Match(e.chunk.text) {
+		return nil
+	}
+	var all [][]byte
+	var c converter
+	var walk func(n *yaml.Node, depth int)
+	walk = func(n *yaml.Node, depth int) {
+		if n.Anchor != "" {
+			c.next()
+			// What could not be converted would not have been read.
+			_ = c.node(n)
+			all = append(all, append([]byte(n.Anchor+" "), c.buf...))
+		}
+		if depth > maxDepth {
+			return
+		}
+		for _, child := range n.Content {
+			walk(child, depth+1)
+		}
+	}
+	walk(e.root, 0)
+	return all
+}
+
 // Text is the text as it now is.
 func (e *Editor) Text() []byte { return e.chunk.text }
 

@@ -66,7 +66,7 @@ func (r *Repairer) Document(d *manifest.Document) *Document {
 		return result
 	}
 	w := &work{Repairer: r, base: d.TemplatePath, before: editor, now: editor, reasons: map[string]string{}}
-	w.findings = r.Judge(editor.Document())
+	w.findings = w.judge(editor)
 	w.run()
 	if w.now != editor {
 		result.from, result.editor = editor, w.now
@@ -84,6 +84,8 @@ type work struct {
 	findings []scan.Finding
 	// reasons say of fields why they were left.
 	reasons map[string]string
+	// judged keeps what Judge said.
+	judged map[*manifest.Editor][]scan.Finding
 }
 
 // maxRounds bounds how often repairs may uncover what is to be repaired as well.
@@ -160,7 +162,7 @@ func (w *work) oneByOne() {
 func (w *work) steps(e *manifest.Editor) []step {
 	d := e.Document()
 	var wanted []scan.Finding
-	for _, f := range w.Judge(d) {
+	for _, f := range w.judge(e) {
 		if f.Fix != nil && w.wants(&f) {
 			wanted = append(wanted, f)
 		}
@@ -241,7 +243,7 @@ func asMeant(want, have any, others []step) bool {
 
 // conclude sorts the findings into those that are gone and those that are left.
 func (w *work) conclude() (repaired []scan.Finding, left []Left) {
-	remaining := countPrints(w.Judge(w.now.Document()))
+	remaining := countPrints(w.judge(w.now))
 	for _, f := range w.findings {
 		if !w.wants(&f) {
 			continue

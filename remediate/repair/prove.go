@@ -11,11 +11,24 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
+// judge is Judge of the document of a text, asked once.
+func (w *work) judge(e *manifest.Editor) []scan.Finding {
+	findings, ok := w.judged[e]
+	if !ok {
+		if w.judged == nil {
+			w.judged = map[*manifest.Editor][]scan.Finding{}
+		}
+		findings = w.Judge(e.Document())
+		w.judged[e] = findings
+	}
+	return findings
+}
+
 // fault says why a change of a document is not proven: what was to be repaired is
 // still found, or something new is, or the pod contradicts itself. It is empty when
 // there is nothing to say against it.
 func (w *work) fault(from, to *manifest.Editor, repaired []scan.Finding) string {
-	before, after := w.Judge(from.Document()), w.Judge(to.Document())
+	before, after := w.judge(from), w.judge(to)
 	had, has := countPrints(before), countPrints(after)
 	for i := range after {
 		f := &after[i]
@@ -28,6 +41,12 @@ func (w *work) fault(from, to *manifest.Editor, repaired []scan.Finding) string 
 			return "it is found all the same after the repair"
 		}
 	}
+	return contradiction(from, to)
+}
+
+// contradiction is what a change makes of a pod that is not taken together; empty where
+// it does not.
+func contradiction(from, to *manifest.Editor) string {
 	was := contradictions(from.Document().Spec)
 	for _, c := range contradictions(to.Document().Spec) {
 		if !slices.Contains(was, c) {
