@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if pods := os.Getenv(memoryPods); pods != "" {
 		os.Exit(measureMemory(pods))
 	}
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, systemDeps()))
+	}
 	os.Exit(liveServers.Run(m))
 }
 
