@@ -130,6 +130,13 @@ func TestLiveCELJudgesUpdatesAsPodSecurityDoes(t *testing.T) {
 	s.inForce("ours", nil)
 	s.actAsKyverno(t, celOptions("kyv", psa.LevelBaseline, "latest", "kyverno-form"))
 	s.until("kyverno-form", func() bool { return denied(s.try(workload(t, "Pod", "kyverno-form", "probe", nil, badSpec()))) })
+	s.until("kyverno-form: ephemeral containers", func() bool {
+		pod, err := s.client.CoreV1().Pods("kyverno-form").Get(t.Context(), "good", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return denied(debugging(badSpec().Containers[0].SecurityContext)(s, pod))
+	})
 	for name, update := range podUpdates() {
 		t.Run(name, func(t *testing.T) {
 			for _, namespace := range namespaces {
