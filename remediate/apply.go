@@ -79,6 +79,7 @@ func (r *run) apply(ctx context.Context) error {
 	if r.plan.Pending() == 0 && r.sameRecord() {
 		return nil
 	}
+	r.record.Round++
 	return r.keep(ctx, PhaseApplied)
 }
 

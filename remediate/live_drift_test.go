@@ -1,6 +1,7 @@
 package remediate_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -314,4 +315,115 @@ func TestStages(t *testing.T) {
 	w.must(s)
 	w.must(nil)
 	w.wantDump(before)
+}
+
+// From refusing to reporting.
+func TestOnlyAuditFromNowOn(t *testing.T) {
+	w := newWorld(t)
+	w.inTheWay()
+	before := w.dump()
+	s := w.whole()
+	w.must(s)
+	audit := w.setOf()
+	audit.Options.Action = set.ActionAudit
+	for _, o := range s.Objects {
+		if o.Audit != nil {
+			o.Enforce = nil
+			audit.Objects = append(audit.Objects, o)
+		}
+	}
+	w.must(audit)
+	if counts := states(w.status()); counts[remediate.StateInPlace] != len(audit.Objects) || len(counts) != 1 {
+		t.Errorf("status: %v", counts)
+	}
+	if got := w.get(namespaceRef(w.two)).GetLabels()[psa.EnforceLevelLabel]; got != "" {
+		t.Errorf("enforce is %q", got)
+	}
+	w.must(nil)
+	w.wantDump(before)
+}
+
+// All that tells of the set is taken off a namespace, and an apply that would put it
+// back ends before it comes there. It still goes back to what it was.
+func TestWiped(t *testing.T) {
+	w := newWorld(t)
+	before := w.dump()
+	s := w.setOf(w.tools(w.one), w.labelled(w.one))
+	w.must(s)
+	w.edit(namespaceKind(), "", w.one, "kubectl-replace", func(u *unstructured.Unstructured) {
+		u.SetLabels(map[string]string{"team": "a", psa.EnforceLevelLabel: "restricted"})
+		u.SetManagedFields(nil)
+		u.Object["metadata"].(map[string]any)["managedFields"] = []any{map[string]any{}}
+	})
+	if o := w.standing(namespaceRef(w.one)); o.State != remediate.StateDrifted {
+		t.Errorf("it is %s", o.State)
+	}
+	if _, err := w.run(&mortal{Cluster: w.writer, at: 1, when: diesAfter}, s); !errors.Is(err, errDead) {
+		t.Error(err)
+	}
+	if o := w.standing(namespaceRef(w.one)); o.State != remediate.StateDrifted {
+		t.Errorf("it is %s", o.State)
+	}
+	w.must(nil)
+	w.wantDump(before)
+}
+
+// What a rollback has put back is for others to change, also before the rollback ends.
+func TestChangedAfterBeingPutBack(t *testing.T) {
+	w := newWorld(t)
+	s := w.setOf(w.tools(w.one), w.labelled(w.one))
+	w.must(s)
+	// The phase, then twice the namespace.
+	if _, err := w.run(&mortal{Cluster: w.writer, at: 3, when: diesAfter}, nil); !errors.Is(err, errDead) {
+		t.Error(err)
+	}
+	w.wantNoOwner(namespaceRef(w.one))
+	w.edit(namespaceKind(), "", w.one, "kubectl-label", func(u *unstructured.Unstructured) {
+		labels := u.GetLabels()
+		labels[psa.EnforceLevelLabel] = "restricted"
+		u.SetLabels(labels)
+	})
+	if o := w.standing(namespaceRef(w.one)); o.State != remediate.StateRestored || o.Message == "" {
+		t.Errorf("it is %s: %q", o.State, o.Message)
+	}
+	want := w.contents()["Namespace "+w.one]
+	w.must(nil)
+	if got := w.contents()["Namespace "+w.one]; got != want {
+		t.Errorf("it is\n%s\nand was\n%s", got, want)
+	}
+	if phase := w.status().Phase; phase != remediate.PhaseNone {
+		t.Errorf("the phase is %q", phase)
+	}
+}
+
+// Between a plan and its apply an object may change only in what is no concern of ours.
+func TestChangedMeanwhile(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		edit  func(*unstructured.Unstructured)
+		fails bool
+	}{
+		{"an annotation", func(u *unstructured.Unstructured) { u.SetAnnotations(map[string]string{"controller": "was here"}) }, false},
+		{"a label", func(u *unstructured.Unstructured) {
+			labels := u.GetLabels()
+			labels[psa.AuditLevelLabel] = "privileged"
+			u.SetLabels(labels)
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			plan := w.mustPlan(w.setOf(w.tools(w.one), w.labelled(w.one)))
+			w.edit(namespaceKind(), "", w.one, "controller", test.edit)
+			before := w.dump()
+			result, err := plan.Apply(t.Context(), w.writer, applyOptions())
+			if test.fails != errors.Is(err, remediate.ErrChanged) || !test.fails && err != nil {
+				t.Errorf("apply: %v", err)
+			}
+			if test.fails && (result.Left != 3 || !strings.Contains(err.Error(), "Namespace "+w.one)) {
+				t.Errorf("%d changes are left: %v", result.Left, err)
+			}
+			w.must(nil)
+			w.wantDump(before)
+		})
+	}
 }

@@ -149,6 +149,11 @@ func (b *builder) try(ctx context.Context, o *set.Object, ref Ref) (*planned, er
 		err = b.impossible(ref, live)
 	}
 	result.step = b.begin(ref, o.Part, live)
+	for _, stage := range []Stage{StageAudit, StageEnforce} {
+		if formOf(o, stage) == nil {
+			result.step.setForm(stage, nil)
+		}
+	}
 	for _, stage := range b.stages() {
 		config := formOf(o, stage)
 		if config == nil {
@@ -215,7 +220,7 @@ func (b *builder) impossible(ref Ref, live *unstructured.Unstructured) error {
 // begin is the step of an object: the recorded one, or a new one where the object is
 // not, or not any more, the one that was recorded.
 func (b *builder) begin(ref Ref, part set.Part, live *unstructured.Unstructured) *step {
-	fresh := &step{Part: part, Object: ref}
+	fresh := &step{Part: part, Object: ref, Round: b.old.Round}
 	if live != nil {
 		fresh.Existed, fresh.UID = true, live.GetUID()
 	}
@@ -225,12 +230,11 @@ func (b *builder) begin(ref Ref, part set.Part, live *unstructured.Unstructured)
 	}
 	known := *recorded
 	known.Part, known.Object, known.Leaving = part, ref, false
-	free := live != nil && !ours(live) && live.GetLabels()[set.LabelSet] != b.set.Options.Name
 	switch {
 	case live == nil && known.Existed,
 		live != nil && known.Existed && live.GetUID() != known.UID,
-		!known.Existed && free,
-		free && (recorded.Leaving || b.old.Phase == PhaseRollingBack):
+		live != nil && !known.Existed && b.old.free(live),
+		live != nil && b.old.untouched(recorded, live):
 		return fresh
 	}
 	return &known
@@ -296,7 +300,7 @@ func (b *builder) restored(ctx context.Context) ([]work, error) {
 		}
 	}
 	err := each(ctx, len(gone), func(ctx context.Context, i int) (err error) {
-		gone[i], err = restoring(ctx, b.cluster, gone[i].step, b.set.Options.Name)
+		gone[i], err = restoring(ctx, b.cluster, b.old, gone[i].step)
 		stages := b.stages()
 		gone[i].Stage = stages[len(stages)-1]
 		gone[i].note("the set does not have it any more")

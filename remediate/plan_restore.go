@@ -13,8 +13,8 @@ import (
 )
 
 // restoring plans how one object goes back to what it was before.
-func restoring(ctx context.Context, c Cluster, s *step, setName string) (work, error) {
-	w := work{Change: Change{Part: s.Part, Object: s.Object, Action: Unchanged}, step: s, set: setName}
+func restoring(ctx context.Context, c Cluster, r *record, s *step) (work, error) {
+	w := work{Change: Change{Part: s.Part, Object: s.Object, Action: Unchanged}, step: s, set: r.Set}
 	live, err := c.Get(ctx, s.Object)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -32,13 +32,18 @@ func restoring(ctx context.Context, c Cluster, s *step, setName string) (work, e
 	case live.GetDeletionTimestamp() != nil:
 		w.note("it is being deleted already")
 		return w, nil
-	case s.Existed && live.GetUID() != s.UID && live.GetLabels()[set.LabelSet] != setName:
+	case s.Existed && live.GetUID() != s.UID && live.GetLabels()[set.LabelSet] != r.Set:
 		w.note("it is another object by that name, made since: it is left as it is")
+		return w, nil
+	case r.untouched(s, live):
+		if !s.back(live) {
+			w.note("it carries nothing of the set, and others have changed it since: it is left as it is")
+		}
 		return w, nil
 	case s.Existed:
 		return w.givingBack(ctx, c)
 	}
-	if reason := takenOver(live, setName); reason != "" {
+	if reason := takenOver(live, r.Set); reason != "" {
 		return w.leaving(ctx, c, reason)
 	}
 	return w.deleting(ctx, c)

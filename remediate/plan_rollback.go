@@ -24,7 +24,7 @@ func NewRollback(ctx context.Context, c Cluster, setName string, opts PlanOption
 	p.works = make([]work, len(old.steps))
 	err = each(ctx, len(p.works), func(ctx context.Context, i int) (err error) {
 		// What was applied last goes first.
-		p.works[i], err = restoring(ctx, c, &old.steps[len(old.steps)-1-i], setName)
+		p.works[i], err = restoring(ctx, c, old, &old.steps[len(old.steps)-1-i])
 		return err
 	})
 	if err != nil {

@@ -33,6 +33,9 @@ func (b *builder) stage(ctx context.Context, w work, config *unstructured.Unstru
 	}
 	w.step.setForm(w.Stage, w.step.wanted(config, w.After))
 	if w.step.Existed {
+		if !w.Object.isNamespace() {
+			w.note("it was there before: fields of it that the set does not name stay as they are")
+		}
 		paths := append(configured(config), differing(w.Before.Object, w.After.Object)...)
 		paths = slices.DeleteFunc(sortedPaths(paths), func(p fieldPath) bool { return !touchable(w.Object, p) })
 		w.step.Before = addBefore(w.step.Before, capture(w.Before.Object, paths))

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -37,6 +36,8 @@ const (
 type record struct {
 	head
 	steps []step
+	// places are the indexes of the steps by their objects' keys, once they were read.
+	places map[string]int
 	// object is the ConfigMap with the head, nil when there is none yet.
 	object *unstructured.Unstructured
 	// kept are the steps as they stand in the cluster.
@@ -55,6 +56,8 @@ type head struct {
 	Phase      Phase       `json:"phase"`
 	By         string      `json:"by"`
 	Since      time.Time   `json:"since"`
+	// Round counts the applies that have ended.
+	Round int `json:"round"`
 	// Steps is how many there are.
 	Steps int `json:"steps"`
 	// Parts names the ConfigMaps that hold the steps, in order. Without any they are
@@ -74,6 +77,9 @@ type step struct {
 	Existed bool      `json:"existed"`
 	UID     types.UID `json:"uid,omitempty"`
 	Before  []before  `json:"before,omitempty"`
+	// Round is the head's when the step was begun: as long as they are the same, nobody
+	// knows whether the object was ever written.
+	Round int `json:"round"`
 	// Leaving says that the set does not have it any more, and the apply at work puts it
 	// back.
 	Leaving bool `json:"leaving,omitempty"`
@@ -94,13 +100,23 @@ type form struct {
 // key tells objects apart, whatever the version in which they are read.
 func (r Ref) key() string { return r.GroupKind().String() + " " + r.Namespace + "/" + r.Name }
 
-// step finds the step of an object, nil when there is none.
+// step finds the step of an object in a record that was read, nil when there is none.
 func (r *record) step(ref Ref) *step {
-	i := slices.IndexFunc(r.steps, func(s step) bool { return s.Object.key() == ref.key() })
-	if i < 0 {
-		return nil
+	if i, ok := r.places[ref.key()]; ok {
+		return &r.steps[i]
 	}
-	return &r.steps[i]
+	return nil
+}
+
+// free tells whether nothing of us is on an object.
+func (r *record) free(live *unstructured.Unstructured) bool {
+	return !ours(live) && live.GetLabels()[set.LabelSet] != r.Set
+}
+
+// untouched tells whether an object that was there before us is for others to keep:
+// we have not written it yet, or have put it back.
+func (r *record) untouched(s *step, live *unstructured.Unstructured) bool {
+	return s.Existed && r.free(live) && (s.Leaving || r.Phase == PhaseRollingBack || s.Round == r.Round)
 }
 
 // form gives the form of a stage, nil when there is none.

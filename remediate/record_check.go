@@ -175,28 +175,31 @@ func checkConfigMaps(h *head) error {
 	return nil
 }
 
-func decodeSteps(data map[string]string, h *head) ([]step, error) {
+// decodeSteps gives the steps and where each object's is.
+func decodeSteps(data map[string]string, h *head) ([]step, map[string]int, error) {
 	if len(data) != h.Steps {
-		return nil, fmt.Errorf("it has %d steps and should have %d", len(data), h.Steps)
+		return nil, nil, fmt.Errorf("it has %d steps and should have %d", len(data), h.Steps)
 	}
-	steps := make([]step, h.Steps)
-	seen := map[string]bool{}
+	steps, places := make([]step, h.Steps), make(map[string]int, h.Steps)
 	for i := range steps {
 		text, ok := data[stepKey(i)]
 		if !ok {
-			return nil, fmt.Errorf("%s is missing", stepKey(i))
+			return nil, nil, fmt.Errorf("%s is missing", stepKey(i))
 		}
 		if err := strictly(text, &steps[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", stepKey(i), err)
+			return nil, nil, fmt.Errorf("%s: %w", stepKey(i), err)
 		}
 		if err := checkStep(&steps[i], h.Set); err != nil {
-			return nil, fmt.Errorf("%s: %w", stepKey(i), err)
+			return nil, nil, fmt.Errorf("%s: %w", stepKey(i), err)
 		}
-		if key := steps[i].Object.key(); seen[key] {
-			return nil, fmt.Errorf("%s: %s is there twice", stepKey(i), steps[i].Object)
-		} else {
-			seen[key] = true
+		if steps[i].Round < 0 || steps[i].Round > h.Round {
+			return nil, nil, fmt.Errorf("%s: it is of round %d, and there were %d", stepKey(i), steps[i].Round, h.Round)
 		}
+		key := steps[i].Object.key()
+		if _, twice := places[key]; twice {
+			return nil, nil, fmt.Errorf("%s: %s is there twice", stepKey(i), steps[i].Object)
+		}
+		places[key] = i
 	}
-	return steps, nil
+	return steps, places, nil
 }

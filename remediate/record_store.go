@@ -76,7 +76,7 @@ func (s store) decode(ctx context.Context, r *record, object *unstructured.Unstr
 			data[key] = text
 		}
 	}
-	if r.steps, err = decodeSteps(data, &r.head); err != nil {
+	if r.steps, r.places, err = decodeSteps(data, &r.head); err != nil {
 		return err
 	}
 	r.object = object

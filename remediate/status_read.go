@@ -87,7 +87,7 @@ func (r *record) absent(o *ObjectStatus, s *step) {
 // compare is the state of an object that is there.
 func (r *record) compare(o *ObjectStatus, s *step, live *unstructured.Unstructured) {
 	carries := live.GetLabels()[set.LabelSet] == r.Set
-	free := !ours(live) && !carries
+	free := r.free(live)
 	switch {
 	case !s.Existed && free && r.goes(s):
 		o.State, o.Message = StateRestored, "somebody else has made an object by this name"
@@ -106,8 +106,16 @@ func (r *record) compare(o *ObjectStatus, s *step, live *unstructured.Unstructur
 		o.State, o.Stage = StateAuditing, StageAudit
 	case r.Phase == PhaseApplying && s.Existed && s.back(live):
 		o.State = StateNotBegun
+	case r.untouched(s, live):
+		o.State, o.Message = StateNotBegun, "somebody else has changed it since"
+		if r.goes(s) {
+			o.State = StateRestored
+		}
 	default:
 		r.drifted(o, s, live)
+	}
+	if s.Leaving && (o.State == StateInPlace || o.State == StateAuditing) {
+		o.Message = "the set does not have it any more: it is to be put back"
 	}
 	if live.GetDeletionTimestamp() != nil {
 		o.Message = strings.TrimPrefix(o.Message+"; it is being deleted", "; ")

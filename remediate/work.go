@@ -59,6 +59,10 @@ func same(live, seen *unstructured.Unstructured) bool {
 	if live == nil || seen == nil {
 		return live == nil && seen == nil
 	}
+	if RefOf(live).isNamespace() {
+		// Controllers write annotations there all the time, and only labels concern us.
+		return live.GetUID() == seen.GetUID() && maps.Equal(live.GetLabels(), seen.GetLabels())
+	}
 	return live.GetUID() == seen.GetUID() && len(differing(clean(live).Object, clean(seen).Object)) == 0
 }
 
