@@ -66,7 +66,7 @@ func (t *table) unread(end *scan.End) {
 // unreadSpans say what could not be read, why, and what is not known for that.
 func unreadSpans(f *scan.Failure) []span {
 	subject := f.Subject
-	if f.Namespace != "" {
+	if f.Namespace != "" && f.Subject != "namespace "+f.Namespace {
 		subject += " in " + f.Namespace
 	}
 	return []span{

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -120,19 +121,24 @@ func (a *app) observe(ctx context.Context, target source.Target, window time.Dur
 	if line.w == nil {
 		fmt.Fprintf(a.stderr, "escape-scanner: listening to KubeArmor for %s\n", window)
 	}
-	end := time.Now().Add(window)
 	connected, breaks := false, 0
 	target.Connected = func() { connected = true }
-	say := func() {
-		line.say(fmt.Sprintf("listening to KubeArmor for %s more: %s", time.Until(end).Round(time.Second), counted(keeper.raised, "alert")))
+	var mu sync.Mutex
+	take := func(alert armor.Alert) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return keeper.take(alert)
 	}
-	say()
+	end := time.Now().Add(window)
+	stop := everySecond(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		line.say(fmt.Sprintf("listening to KubeArmor for %s more: %s", time.Until(end).Round(time.Second), counted(keeper.raised, "alert")))
+	})
+	defer stop()
 	var last error
 	for limited.Err() == nil {
-		err := source.Watch(limited, target, func(alert armor.Alert) error {
-			defer say()
-			return keeper.take(alert)
-		})
+		err := source.Watch(limited, target, take)
 		if limited.Err() != nil {
 			break
 		}
@@ -141,21 +147,53 @@ func (a *app) observe(ctx context.Context, target source.Target, window time.Dur
 			return nil, fmt.Errorf("observe: %w", err)
 		}
 		breaks++
-		wait := time.NewTimer(reconnectAfter)
-		select {
-		case <-limited.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
+		pause(limited, reconnectAfter)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if breaks == 0 {
+	switch {
+	case !connected:
+		return nil, fmt.Errorf("observe: KubeArmor did not answer within %s", window)
+	case breaks == 0:
 		return nil, nil
 	}
 	return []scan.Failure{{Subject: "alerts", Reason: scan.FailureUnreachable, Affects: unseenBreaks,
-		Message: fmt.Sprintf("the connection to KubeArmor broke %d times, last with: %v", breaks, last)}}, nil
+		Message: fmt.Sprintf("the connection to KubeArmor broke (%s), last with: %v", counted(breaks, "time"), last)}}, nil
+}
+
+// everySecond does something now and every second until it is stopped. Once stop has
+// returned it does it no more.
+func everySecond(do func()) (stop func()) {
+	do()
+	ticker := time.NewTicker(time.Second)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				do()
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-ended
+	}
+}
+
+// pause waits, or until the context ends.
+func pause(ctx context.Context, d time.Duration) {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
+	}
 }
 
 // relaySelector finds the pods of KubeArmor's relay.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -154,10 +155,18 @@ type doing struct {
 func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation, opts remediate.ApplyOptions, check func(context.Context) []remediate.Check, how doing) error {
 	line := a.liveLine()
 	opts.By, opts.Now = whoami(a), a.now
-	opts.Progress = func(step remediate.Progress) { a.step(line, &step) }
+	opts.Progress = func(step remediate.Progress) {
+		if ctx.Err() == nil || step.Change == nil || step.Change.Block == nil {
+			a.step(line, &step)
+		}
+	}
 	result, err := view.Plan.Apply(ctx, p.writes, opts)
 	if result == nil {
 		result = &remediate.Result{}
+	}
+	if ctx.Err() != nil {
+		// What an interrupt kept from being made is counted; nothing else is in its way.
+		result.Changes = slices.DeleteFunc(result.Changes, func(c remediate.Change) bool { return c.Action == remediate.Blocked })
 	}
 	if check != nil && err == nil && ctx.Err() == nil {
 		line.say("verifying")
@@ -178,7 +187,7 @@ func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation
 	if err := write(a.stdout, view, a.planStyle(how.doc, how.cfg)); err != nil {
 		return err
 	}
-	return a.concludeResult(ctx, result, err)
+	return a.concludeResult(ctx, view, err)
 }
 
 // step says how far it has come: a line a change, or the one line of a terminal.
@@ -192,14 +201,19 @@ func (a *app) step(line *liveLine, step *remediate.Progress) {
 }
 
 // concludeResult turns what came of a plan into the exit code.
-func (a *app) concludeResult(ctx context.Context, result *remediate.Result, err error) error {
+func (a *app) concludeResult(ctx context.Context, view *report.Remediation, err error) error {
+	result := view.Result
+	further := "the same command again finishes it, and rollback undoes it"
+	if view.Plan.Rollback {
+		further = "another rollback finishes it"
+	}
 	switch {
-	case ctx.Err() != nil:
-		a.complain("interrupted", fmt.Sprintf("stopped between two changes, %s not made: the record is kept, so the same command again finishes it, and rollback undoes it", counted(result.Left, "change")))
+	case ctx.Err() != nil && (err != nil || result.Left > 0):
+		a.complain("interrupted", fmt.Sprintf("stopped between two changes, %s not made: the record is kept, so %s", counted(result.Left, "change"), further))
 		return &exitError{code: exitInterrupted}
 	case err != nil:
 		a.complain("failed", err.Error())
-		a.complain("failed", fmt.Sprintf("%s not made: the record is kept, so the same command again finishes it, and rollback undoes it (exit code %d)", counted(result.Left, "change"), exitIncomplete))
+		a.complain("failed", fmt.Sprintf("%s not made: %s (exit code %d)", counted(result.Left, "change"), further, exitIncomplete))
 		return &exitError{code: exitIncomplete}
 	case result.Left > 0:
 		a.complain("blocked", fmt.Sprintf("%s not made (exit code %d)", counted(result.Left, "change"), exitIncomplete))

@@ -164,3 +164,44 @@ func TestLiveRemediateAsks(t *testing.T) {
 		t.Errorf("after the rollback %s, want %s", got, before)
 	}
 }
+
+// interruptingWriter presses Ctrl-C when something is said.
+type interruptingWriter struct {
+	strings.Builder
+	at        string
+	interrupt context.CancelFunc
+}
+
+func (w *interruptingWriter) Write(p []byte) (int, error) {
+	n, err := w.Builder.Write(p)
+	if strings.Contains(w.String(), w.at) {
+		w.interrupt()
+	}
+	return n, err
+}
+
+// TestLiveRemediateInterrupted: an apply that is stopped says how to go on, and both
+// ways lead on.
+func TestLiveRemediateInterrupted(t *testing.T) {
+	server := liveServers.Server(t)
+	server.ApplyYAML(t, strings.ReplaceAll(smokeShop, "privileged: true", "privileged: false"))
+	kubeconfig := kubetest.Kubeconfig(t, server.Config())
+	args := []string{"-n", "smoke", "--admission", "vap", "--only", "admission", "--yes", "--wait", "1s"}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	stderr := &interruptingWriter{at: "1/8 audit", interrupt: interrupt}
+	var stdout strings.Builder
+	code := run(ctx, append([]string{"remediate", "apply", "--kubeconfig", kubeconfig}, args...), strings.NewReader(""), &stdout, stderr, testDeps(t.TempDir()))
+	liveResult{code, stdout.String(), stderr.String()}.want(t, exitInterrupted, "done:  1 created", "interrupted: stopped between two changes, ",
+		"the same command again finishes it, and rollback undoes it")
+	if text := stdout.String() + stderr.String(); strings.Contains(text, "context canceled") || strings.Contains(text, "BLOCKED") {
+		t.Errorf("the interrupt looks like a failure:\n%s", text)
+	}
+	smoke(t, kubeconfig, "status").want(t, 1, "set escape-to-host  applying", "UNFINISHED", "NOT BEGUN  ValidatingAdmissionPolicyBinding",
+		" -n smoke --admission vap --only admission   brings it in place", "remediate rollback --kubeconfig")
+	// No controller manager type-checks the policies here, so not all is verified.
+	smoke(t, kubeconfig, "apply", args...).want(t, 3, "UNFINISHED", "refuses: a privileged pod", "unverified: all changes were made")
+	smoke(t, kubeconfig, "status").want(t, 0, "status:  4 in place")
+	smoke(t, kubeconfig, "rollback", "--yes").want(t, 0, "4 to delete", "gone, as before", "done:  4 deleted")
+	smoke(t, kubeconfig, "status").want(t, 1, "no set")
+}
