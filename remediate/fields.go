@@ -147,7 +147,7 @@ func withBody(object, body *unstructured.Unstructured) *unstructured.Unstructure
 	return result
 }
 
-// Before is what stood in a field before the first apply.
+// before is what stood in a field before the first apply.
 type before struct {
 	Path fieldPath `json:"path"`
 	// Absent says that there was nothing.
