@@ -93,6 +93,10 @@ func (v *view) reaches(c *container) (part set.Part, worst Outcome) {
 // sources are the places of the spec that say what runs in the container.
 func (v *view) sources(c *container) []source {
 	all := []source{entryOf(c)}
+	// The kubelet expands the commands of probes by the container's own env alone, and
+	// those of hooks not at all.
+	static := literals(c.Container)
+	static.open = false
 	add := func(field, who string, argv []string) {
 		all = append(all, source{field: c.path + "." + field + ".exec.command", who: who, read: shell.Argv(argv), early: field == "lifecycle.postStart"})
 	}
@@ -105,7 +109,7 @@ func (v *view) sources(c *container) []source {
 		{c.LivenessProbe, "livenessProbe", "its liveness probe"},
 	} {
 		if p.probe != nil && p.probe.Exec != nil {
-			add(p.field, p.who, p.probe.Exec.Command)
+			add(p.field, p.who, expand(p.probe.Exec.Command, static))
 		}
 	}
 	if l := c.Lifecycle; l != nil {
@@ -123,7 +127,7 @@ func (v *view) sources(c *container) []source {
 // which the spec says nothing: its arguments may be a command or not.
 func entryOf(c *container) source {
 	s := source{field: c.path + ".command", who: "its command", entry: true}
-	values := literals(c.Env)
+	values := literals(c.Container)
 	if len(c.Command) > 0 {
 		s.read = shell.Argv(expand(slices.Concat(c.Command, c.Args), values))
 		return s
@@ -140,21 +144,38 @@ func entryOf(c *container) source {
 	return s
 }
 
-// literals are the values that the spec itself gives to variables.
-func literals(env []corev1.EnvVar) map[string]string {
-	values := make(map[string]string, len(env))
-	for _, e := range env {
-		values[e.Name] = e.Value
-		if e.ValueFrom != nil || strings.Contains(e.Value, "$(") {
-			values[e.Name] = shell.Hole
+// environment is what the kubelet knows of a container's variables.
+type environment struct {
+	values map[string]string
+	// open: variables come from somewhere else too, so any name may be one.
+	open bool
+}
+
+// literals are the values that the spec itself gives to variables. An empty one counts as
+// not known: what was read of a cluster has no values.
+func literals(c *corev1.Container) environment {
+	env := environment{values: make(map[string]string, len(c.Env)), open: len(c.EnvFrom) > 0}
+	for _, e := range c.Env {
+		env.values[e.Name] = e.Value
+		if e.Value == "" || strings.Contains(e.Value, "$(") {
+			env.values[e.Name] = shell.Hole
 		}
 	}
-	return values
+	return env
+}
+
+// value is that of $(name); ok is false where nothing is put in its place.
+func (e environment) value(name string) (value string, ok bool) {
+	if value, ok = e.values[name]; ok {
+		return value, true
+	}
+	// A shell's $(date) is no variable: names of those are mostly in capitals.
+	return shell.Hole, e.open && name != "" && name == strings.ToUpper(name) && !strings.ContainsAny(name, " \t\n")
 }
 
 // expand does what the kubelet does with $(NAME) in a command: the value where there is
 // such a variable, $(NAME) itself for $$(NAME), and nothing where there is none.
-func expand(argv []string, values map[string]string) []string {
+func expand(argv []string, env environment) []string {
 	out := make([]string, len(argv))
 	for i, arg := range argv {
 		var b strings.Builder
@@ -165,7 +186,7 @@ func expand(argv []string, values map[string]string) []string {
 				break
 			}
 			name, rest, closed := strings.Cut(strings.TrimPrefix(after, "("), ")")
-			value, known := values[name]
+			value, known := env.value(name)
 			switch {
 			case strings.HasPrefix(after, "$"):
 				b.WriteByte('$')

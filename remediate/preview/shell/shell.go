@@ -57,6 +57,8 @@ type word struct {
 	text string
 	// quoted: a part of it was in quotes, so that it is no reserved word.
 	quoted bool
+	// program: it is no function, whatever it is called.
+	program bool
 	// fields are what it falls apart into: it is one variable without quotes.
 	fields []string
 }
@@ -139,7 +141,7 @@ func (r *reader) call(words []word, stdin *string, depth int) {
 		return
 	}
 	name := path.Base(first.text)
-	if r.functions[first.text] {
+	if r.functions[first.text] && !first.program {
 		r.mention(args)
 		return
 	}
@@ -154,6 +156,9 @@ func (r *reader) call(words []word, stdin *string, depth int) {
 		if wrap, ok := wrapperOf(name); ok {
 			r.wrapped(wrap, args, depth)
 			return
+		}
+		if isScript(name) {
+			r.unseen("the script " + printable(first.text))
 		}
 		r.mention(args)
 	}
@@ -176,6 +181,15 @@ func isShell(name string) bool {
 		return true
 	}
 	return false
+}
+
+// isScript tells by its name that a program is a script, in a file that nobody read.
+func isScript(name string) bool {
+	switch path.Ext(name) {
+	case ".sh", ".bash", ".ash", ".ksh", ".zsh", ".py", ".rb", ".pl", ".php", ".js":
+		return true
+	}
+	return strings.Contains(name, "entrypoint")
 }
 
 // shell follows a shell: its script is an argument, a file, or what it reads.

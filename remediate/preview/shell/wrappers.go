@@ -15,13 +15,15 @@ type wrapper struct {
 	skip int
 	// assigns: variables may stand before the command.
 	assigns bool
+	// splits: -S and --split-string hold a command.
+	splits bool
 }
 
 // wrapperOf knows the wrappers that are common in containers.
 func wrapperOf(name string) (wrapper, bool) {
 	switch name {
 	case "env":
-		return wrapper{valued: "uC", long: []string{"--unset", "--chdir"}, assigns: true}, true
+		return wrapper{valued: "uC", long: []string{"--unset", "--chdir"}, assigns: true, splits: true}, true
 	case "exec":
 		return wrapper{valued: "a"}, true
 	case "command", "builtin", "nohup", "setsid", "busybox", "toybox", "catatonit":
@@ -79,6 +81,11 @@ func (r *reader) wrapped(wrap wrapper, args []word, depth int) {
 		if !strings.HasPrefix(arg, "-") {
 			break
 		}
+		if line, ok := wrap.line(arg); ok {
+			// env -S takes the whole command as one word.
+			r.inline(&word{text: line}, depth)
+			return
+		}
 		if wrap.takesNext(arg) {
 			i++
 		}
@@ -98,12 +105,29 @@ func (r *reader) wrapped(wrap wrapper, args []word, depth int) {
 		return
 	}
 	rest := slices.Clone(args[i:])
+	// No wrapper calls a function of the shell.
+	rest[0].program = true
 	if strings.ContainsAny(rest[0].text, " \t\n") && len(rest) == 1 {
 		// watch and the like hand a single word to a shell.
 		r.inline(&rest[0], depth)
 		return
 	}
 	r.call(rest, nil, depth+1)
+}
+
+// line is the command that an option holds in the same word.
+func (w *wrapper) line(arg string) (line string, ok bool) {
+	if !w.splits {
+		return "", false
+	}
+	if line, ok = strings.CutPrefix(arg, "--split-string="); ok {
+		return line, true
+	}
+	at := strings.IndexByte(arg, 'S')
+	if strings.HasPrefix(arg, "--") || at < 0 || at == len(arg)-1 || strings.ContainsAny(arg[:at], w.valued) {
+		return "", false
+	}
+	return arg[at+1:], true
 }
 
 // takesNext tells whether the value of an option is the next word.
