@@ -99,6 +99,7 @@ usage or configuration, or no cluster, 3 something could not be read and
 		Example: `  escape-scanner scan --demo             the demo cluster, to see what comes out
   escape-scanner scan -f deploy/         manifests
   escape-scanner scan                    the cluster of the current context
+  escape-scanner remediate plan -n NS    what closing its ways out would change, and break
   escape-scanner rules explain ID        what a rule means`,
 		Version:       a.version,
 		SilenceErrors: true,
