@@ -210,6 +210,7 @@ func TestLiveVerifyLooksAgain(t *testing.T) {
 func TestLiveVerifiesNothingOfNothing(t *testing.T) {
 	t.Parallel()
 	server := live.Server(t)
+	ns := server.Namespace(t, nil)
 	if got := verified(t, server.Config(), patient(), remediate.StageAudit); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -220,4 +221,10 @@ func TestLiveVerifiesNothingOfNothing(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	wantChecks(t, verified(t, server.Config(), hasty(), remediate.StageEnforce, object), map[string]kernel.Answer{"KubeArmor's agents": kernel.Unknown}, "no Linux node")
+
+	// What warns nobody is tried where it refuses, or where it is to stay so.
+	rules := admissionObject(t, "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: a}}", "{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: a}, spec: {}}")
+	wantChecks(t, verified(t, server.Config(), hasty(), remediate.StageAudit, rules), map[string]kernel.Answer{"accepted": kernel.Unknown}, "does not serve")
+	rules.Enforce = nil
+	wantChecks(t, verified(t, server.Config(), hasty(ns), remediate.StageAudit, rules), map[string]kernel.Answer{"accepted": kernel.Unknown, "warns": kernel.Unknown, "admits": kernel.Unknown}, "")
 }

@@ -119,7 +119,7 @@ func waitFor(ctx context.Context, tick <-chan time.Time) bool {
 func (v *Verifier) questions(stage remediate.Stage, objects []set.Object) []question {
 	var questions []question
 	var admission []*unstructured.Unstructured
-	runtime := false
+	runtime, final := false, false
 	for i := range objects {
 		form := formOf(&objects[i], stage)
 		if form == nil {
@@ -132,6 +132,7 @@ func (v *Verifier) questions(stage remediate.Stage, objects []set.Object) []ques
 			continue
 		}
 		admission = append(admission, form)
+		final = final || form == objects[i].Final()
 		ref := remediate.RefOf(form)
 		if accepted := acceptance(ref); accepted != nil {
 			questions = append(questions, question{"accepted: " + ref.String(), func(ctx context.Context) (answer, bool) {
@@ -143,7 +144,8 @@ func (v *Verifier) questions(stage remediate.Stage, objects []set.Object) []ques
 			}})
 		}
 	}
-	if len(admission) > 0 {
+	// Of what only reports for now, and warns nobody, the next stage tells whether it acts.
+	if len(admission) > 0 && (stage == remediate.StageEnforce || final || warns(admission)) {
 		questions = append(questions, v.proofs(stage, admission)...)
 	}
 	if runtime {

@@ -100,7 +100,7 @@ func (p *proof) judgeViolating(namespace string, said *reply) (answer, bool) {
 		return answer{kernel.No, fmt.Sprintf("admitted in namespace %s (a dry run, as the user that applies): the set refuses nothing there", namespace)}, false
 	case slices.ContainsFunc(said.warnings, p.ours):
 		return answer{kernel.Yes, fmt.Sprintf("admitted in namespace %s (a dry run) with a warning of ours", namespace)}, true
-	case !p.warns():
+	case !warns(p.forms):
 		return answer{kernel.Unknown, "what only audits tells nobody who makes a pod: its reports and the audit log do"}, true
 	}
 	return answer{kernel.Unknown, fmt.Sprintf("admitted in namespace %s (a dry run), and nothing warned of it", namespace)}, false
@@ -235,9 +235,9 @@ func mentions(text, name string) bool {
 	}
 }
 
-// warns reports whether anything of the stage warns who makes a pod.
-func (p *proof) warns() bool {
-	return slices.ContainsFunc(p.forms, func(form *unstructured.Unstructured) bool {
+// warns reports whether any of the forms warns who makes a pod.
+func warns(forms []*unstructured.Unstructured) bool {
+	return slices.ContainsFunc(forms, func(form *unstructured.Unstructured) bool {
 		actions, _, _ := unstructured.NestedStringSlice(form.Object, "spec", "validationActions")
 		emits, _, _ := unstructured.NestedBool(form.Object, "spec", "emitWarning")
 		_, labelled := form.GetLabels()["pod-security.kubernetes.io/warn"]
