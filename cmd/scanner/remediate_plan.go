@@ -195,7 +195,7 @@ func (a *app) planFor(ctx context.Context, f *planFlags, p *patient, opts set.Op
 	}
 	judged := preview.Judge(preview.Input{
 		Set: rendered, Workloads: s.inventory.Workloads, Namespaces: s.inventory.Namespaces,
-		Nodes: s.around.Nodes, Containers: s.inventory.Containers, Server: s.standards, Today: s.around.Admission,
+		Nodes: s.around.Nodes, Containers: s.inventory.Containers, Server: s.standards, Today: s.around.Admission, InForce: s.around.Policies,
 		Alerts: s.alerts, Accepted: accepted, Excepted: a.excepted(cfg, s.inventory.Workloads), Failures: s.failures,
 	})
 	return &planned{patient: p, sight: s, view: report.Remediation{
