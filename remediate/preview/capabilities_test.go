@@ -272,3 +272,21 @@ containers:
 	// Where nobody knows what is enforced, the set changes nothing either.
 	wantLines(t, judged(t, s, spec, in(s), nodes(nil)), "not covered|runtime||web|", "safe|capabilities|sys_admin||", "safe"+probe, "safe"+curl, "safe"+wget)
 }
+
+// On Windows no runtime policy does anything: nothing breaks by it, and nothing is
+// protected. Pods of it are often told by their node selector alone.
+func TestPodsOfWindows(t *testing.T) {
+	t.Parallel()
+	const container = `containers: [{image: iis, command: [sh, -c, "a; curl x"], readinessProbe: {exec: {command: [a]}}}]`
+	s := rendered(t, func(o *set.Options) { o.Only = []string{"capabilities", "tools"} })
+	for _, of := range []string{"os: {name: windows}", "nodeSelector: {kubernetes.io/os: windows}"} {
+		in := inputOf(s, workloadOf("Deployment", "web", specimen(t, of+"\n"+container)))
+		w := preview.Judge(in).Workloads[0]
+		wantLines(t, w, "not covered|runtime|||")
+		if w.Effects[0].What != "is not covered" {
+			t.Errorf("%s: %+v", of, w.Effects[0])
+		}
+	}
+	wantLines(t, judged(t, only(t, "curl"), "nodeSelector: {kubernetes.io/os: linux}\n"+container),
+		"breaks|tools|curl|web|spec.containers[0].command")
+}

@@ -10,6 +10,10 @@ import (
 
 // notCovered says where the set would protect less than it means to.
 func (v *view) notCovered() {
+	if v.runtime.unreached {
+		v.add(Effect{Outcome: NotCovered, Part: PartRuntime, What: "is not covered", Why: v.runtime.doubt})
+		return
+	}
 	if v.runtime.doubt != "" {
 		v.add(Effect{Outcome: NotCovered, Part: PartRuntime, What: "may not be covered", Why: v.runtime.doubt})
 	}

@@ -166,8 +166,10 @@ type runtime struct {
 	covers   map[string][][]armor.Cover
 	// before is the same by the policies that are in force already, nil for none.
 	before *runtime
-	// doubt is why the policies may not reach the pod at all.
-	doubt string
+	// doubt is why the policies may not reach the pod at all, and do not where it is
+	// certain that they do not.
+	doubt     string
+	unreached bool
 	// toothless says why policies have less effect than they ask for.
 	toothless []armor.Toothless
 }
@@ -192,7 +194,8 @@ func (j *judge) runtimeOf(v *view) *runtime {
 
 // runtimeBy is what these policies do in the specimen.
 func (j *judge) runtimeBy(v *view, selected []*armor.Policy) *runtime {
-	r := &runtime{policies: selected, selected: refsOf(selected), covers: map[string][][]armor.Cover{}, doubt: doubtAbout(&v.pod.Spec)}
+	r := &runtime{policies: selected, selected: refsOf(selected), covers: map[string][][]armor.Cover{}}
+	r.doubt, r.unreached = doubtAbout(&v.pod.Spec)
 	r.nodes, r.settled = j.nodes.where(v.specimen)
 	pod := j.armorPod(v)
 	for _, n := range r.nodes {
@@ -266,15 +269,21 @@ func (j *judge) coversOf(r *runtime, pod armor.Pod, c *armor.Container, class in
 	return known
 }
 
-// doubtAbout says why the node's kernel may not be the one that the pod's programs ask.
-func doubtAbout(spec *corev1.PodSpec) string {
-	if spec.OS != nil && spec.OS.Name == corev1.Windows {
-		return "the pod is one of Windows, where KubeArmor enforces nothing"
+// doubtAbout says why the node's kernel may not be the one that the pod's programs ask,
+// and whether it certainly is not.
+func doubtAbout(spec *corev1.PodSpec) (why string, certain bool) {
+	if windows(spec) {
+		return "the pod is one of Windows, where KubeArmor enforces nothing", true
 	}
 	if spec.RuntimeClassName != nil {
-		return "the runtime class " + *spec.RuntimeClassName + " may be a sandbox, into which KubeArmor does not see"
+		return "the runtime class " + *spec.RuntimeClassName + " may be a sandbox, into which KubeArmor does not see", false
 	}
-	return ""
+	return "", false
+}
+
+// windows tells of pods that can run on nodes of Windows only.
+func windows(spec *corev1.PodSpec) bool {
+	return spec.OS != nil && spec.OS.Name == corev1.Windows || spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
 }
 
 // bite is how far the set takes hold of something, over all nodes concerned.
@@ -307,6 +316,9 @@ type asked func(r *runtime, n int) (armor.Status, string)
 // biteOf joins what holds on each kind of node.
 func (r *runtime) biteOf(ask asked) bite {
 	var b bite
+	if r.unreached {
+		return b
+	}
 	blocked, reason := 0, ""
 	same := r.before != nil
 	for n := range r.pods {
