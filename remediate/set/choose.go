@@ -9,13 +9,21 @@ import (
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
 )
 
-// needs is the kind without which a mechanism cannot be used; ok is false where every
-// API server has what it takes.
-func (a Admission) needs() (kind schema.GroupKind, ok bool) {
+// needs is the kind without which a mechanism cannot be used for a scope; ok is false
+// where every API server has what it takes.
+func (a Admission) needs(scope targets.Scope) (kind schema.GroupKind, ok bool) {
+	named := len(scope.Namespaces) > 0
 	switch a {
 	case AdmissionKyverno:
+		if named {
+			return schema.GroupKind{Group: "kyverno.io", Kind: "Policy"}, true
+		}
 		return schema.GroupKind{Group: "kyverno.io", Kind: "ClusterPolicy"}, true
 	case AdmissionKyvernoCEL:
+		if named {
+			// Kyverno has it later than the other.
+			return schema.GroupKind{Group: "policies.kyverno.io", Kind: "NamespacedValidatingPolicy"}, true
+		}
 		return schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}, true
 	case AdmissionVAP:
 		return schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}, true
@@ -34,7 +42,7 @@ func Choose(asked Admission, served func(schema.GroupKind) bool, scope targets.S
 	if asked == AdmissionAuto {
 		return automatic(served, scope)
 	}
-	if kind, ok := asked.needs(); ok && served != nil && !served(kind) {
+	if kind, ok := asked.needs(scope); ok && served != nil && !served(kind) {
 		return "", "", fmt.Errorf("admission %s: the API server serves no %s: install what brings it, or choose another", asked, kind)
 	}
 	return asked, "it was asked for", nil
@@ -45,14 +53,15 @@ func automatic(served func(schema.GroupKind) bool, scope targets.Scope) (Admissi
 		return "", "", fmt.Errorf("admission auto: what the API server serves decides, and none is asked; choose one of %s", join(Admissions()[1:]))
 	}
 	has := func(a Admission) bool {
-		kind, _ := a.needs()
+		kind, _ := a.needs(scope)
 		return served(kind)
 	}
+	policy, _ := AdmissionKyvernoCEL.needs(scope)
 	switch {
 	case has(AdmissionKyvernoCEL):
-		return AdmissionKyvernoCEL, "Kyverno serves ValidatingPolicy, which reports on running pods too and is not deprecated", nil
+		return AdmissionKyvernoCEL, "Kyverno serves " + policy.Kind + ", which reports on running pods too and is not deprecated", nil
 	case has(AdmissionVAP):
-		return AdmissionVAP, "no ValidatingPolicy of Kyverno's is served, and the API server itself evaluates ValidatingAdmissionPolicy", nil
+		return AdmissionVAP, "no " + policy.Kind + " of Kyverno's is served, and the API server itself evaluates ValidatingAdmissionPolicy", nil
 	case len(scope.Labels) == 0:
 		return AdmissionPSA, "neither Kyverno's ValidatingPolicy nor ValidatingAdmissionPolicy is served, and pod-security labels need nothing installed", nil
 	case has(AdmissionKyverno):

@@ -107,6 +107,8 @@ func TestChoose(t *testing.T) {
 	kyverno := schema.GroupKind{Group: "kyverno.io", Kind: "ClusterPolicy"}
 	cel := schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}
 	vap := schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}
+	celNamed := schema.GroupKind{Group: "policies.kyverno.io", Kind: "NamespacedValidatingPolicy"}
+	shop := targets.Scope{Namespaces: []string{"shop"}}
 	labels := targets.Scope{Labels: map[string]string{"app": "web"}}
 	for name, test := range map[string]struct {
 		asked  set.Admission
@@ -121,6 +123,9 @@ func TestChoose(t *testing.T) {
 		"auto, an old server and labels":   {set.AdmissionAuto, []schema.GroupKind{kyverno}, labels, set.AdmissionKyverno, "deprecated"},
 		"auto, nothing":                    {set.AdmissionAuto, []schema.GroupKind{}, targets.Scope{}, set.AdmissionPSA, "nothing installed"},
 		"auto, nothing that selects":       {set.AdmissionAuto, []schema.GroupKind{}, labels, "", "nothing that can choose so"},
+		"auto, namespaces":                 {set.AdmissionAuto, []schema.GroupKind{cel, celNamed, vap}, shop, set.AdmissionKyvernoCEL, "serves NamespacedValidatingPolicy"},
+		"auto, none for namespaces":        {set.AdmissionAuto, []schema.GroupKind{cel, vap}, shop, set.AdmissionVAP, "no NamespacedValidatingPolicy"},
+		"asked for, none for namespaces":   {set.AdmissionKyvernoCEL, []schema.GroupKind{cel, vap}, shop, "", "serves no NamespacedValidatingPolicy.policies.kyverno.io"},
 		"auto without a cluster":           {set.AdmissionAuto, nil, labels, "", "what the API server serves decides"},
 		"asked for":                        {set.AdmissionKyverno, []schema.GroupKind{kyverno, cel}, labels, set.AdmissionKyverno, "asked for"},
 		"asked for, and not there":         {set.AdmissionKyvernoCEL, []schema.GroupKind{kyverno}, labels, "", "serves no ValidatingPolicy.policies.kyverno.io"},
