@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -22,8 +19,6 @@ const (
 	maxAlertKinds = 100_000
 	// reconnectAfter is how long it takes to ask again for alerts after a break.
 	reconnectAfter = 2 * time.Second
-	// relayPort is the port of KubeArmor's relay.
-	relayPort = 32767
 	// unseenBreaks is what is not known when alerts are missing.
 	unseenBreaks = "what workloads do that the set would stop"
 )
@@ -78,7 +73,11 @@ func (a *app) listen(ctx context.Context, f *planFlags, p *patient, s *sight, li
 	case f.observe > 0:
 		target := source.Target{Address: f.kubearmor}
 		if f.kubearmor == "" {
-			target = p.relay()
+			relay, err := p.live.Relay(ctx)
+			if err != nil {
+				return fmt.Errorf("observe: %w (--kubearmor ADDRESS says where else to listen)", err)
+			}
+			target = source.Target{Address: relay.Address, Dial: relay.Dial}
 		}
 		failures, err := a.observe(ctx, target, f.observe, keeper, line)
 		if err != nil {
@@ -193,27 +192,5 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-wait.C:
-	}
-}
-
-// relaySelector finds the pods of KubeArmor's relay.
-const relaySelector = "kubearmor-app=kubearmor-relay"
-
-// relay reaches KubeArmor's relay through the API server, wherever it runs by then.
-func (p *patient) relay() source.Target {
-	return source.Target{
-		Address: "its relay",
-		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
-			pods, err := p.reads.LabelledPods(ctx, relaySelector)
-			if err != nil {
-				return nil, err
-			}
-			for i := range pods {
-				if pod := &pods[i]; pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
-					return p.live.DialPod(ctx, pod.Namespace, pod.Name, relayPort)
-				}
-			}
-			return nil, fmt.Errorf("no pod labelled %s runs; --kubearmor ADDRESS says where else to listen", relaySelector)
-		},
 	}
 }
