@@ -46,6 +46,7 @@ var owners = []struct {
 	{"k8s.io/client-go", []string{"cmd/scanner", "internal/kube", "internal/kubetest", "internal/armor"}, "who reads a cluster stands behind an interface"},
 	{"k8s.io/apiserver", []string{"scan"}, "it evaluates policies in CEL, and scan/admission does that"},
 	{"github.com/cilium/ebpf", []string{"internal/node"}, "only the check of this machine loads programs"},
+	{"google.golang.org/grpc", []string{"internal/armor"}, "only KubeArmor is spoken to by gRPC, and internal/armor does that"},
 	{"k8s.io/cli-runtime", []string{"cmd/scanner", "internal/kube"}, "flags belong to the command"},
 	{"sigs.k8s.io/controller-runtime", []string{"internal/kubetest"}, "it starts the tests' control plane and nothing else"},
 	{"github.com/spf13/cobra", []string{"cmd/scanner"}, "flags belong to the command"},
