@@ -66,10 +66,14 @@ func same(live, seen *unstructured.Unstructured) bool {
 	return live.GetUID() == seen.GetUID() && len(differing(clean(live).Object, clean(seen).Object)) == 0
 }
 
-// onto is the live object with all that users write taken from another.
+// onto is the live object with all that concerns us taken from another, which is what
+// same compares: of the rest it keeps what came since.
 func onto(live, from *unstructured.Unstructured) *unstructured.Unstructured {
-	result := withBody(live, from)
-	for _, field := range []string{"labels", "annotations"} {
+	result, fields := live.DeepCopy(), []string{"labels"}
+	if !RefOf(live).isNamespace() {
+		result, fields = withBody(live, from), []string{"labels", "annotations"}
+	}
+	for _, field := range fields {
 		path := fieldPath{"metadata", field}
 		if value, ok := lookup(from.Object, path); ok {
 			put(result.Object, path, value)
