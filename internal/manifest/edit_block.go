@@ -16,7 +16,7 @@ func (p *planner) set(node *yaml.Node, c child, value any) {
 	case v.Kind == yaml.AliasNode:
 		p.replace(p.at(v), c.end, s.flow(value))
 	case isEmptyScalar(v):
-		p.replace(c.end, c.end, " "+s.flow(value))
+		p.replace(c.end, c.end, c.gap()+s.flow(value))
 	case v.Kind == yaml.ScalarNode:
 		p.replace(p.content(v), c.end, p.scalarLike(v, value))
 	case p.isFlow(v):
@@ -27,6 +27,14 @@ func (p *planner) set(node *yaml.Node, c child, value any) {
 	default:
 		p.setBlock(v, c, value, s)
 	}
+}
+
+// gap is what comes between an entry without a value and the one that it gets.
+func (c *child) gap() string {
+	if c.bare {
+		return ": "
+	}
+	return " "
 }
 
 // scalarLike writes a value with the quotes of the one before.
@@ -295,7 +303,7 @@ func (p *planner) fill(node *yaml.Node, c child, steps []step) error {
 		return p.err
 	}
 	if isEmptyScalar(c.value) {
-		p.replace(c.end, c.end, " "+s.flow(inner))
+		p.replace(c.end, c.end, c.gap()+s.flow(inner))
 		return p.err
 	}
 	p.replace(p.content(c.value), c.end, s.flow(inner))

@@ -19,8 +19,13 @@ type layout struct {
 	// starts are the offsets of the lines; base is the line that nodes give the first.
 	starts []int
 	base   int
-	err    error
+	// marks are, for lines that were asked for, the offset of every markEvery-th
+	// character: a line may be as long as the text.
+	marks map[int][]int
+	err   error
 }
+
+const markEvery = 64
 
 func newLayout(text []byte, base int) *layout {
 	l := &layout{text: text, starts: []int{0}, base: base}
@@ -59,15 +64,35 @@ func (l *layout) at(n *yaml.Node) int {
 	if line >= len(l.starts) || n.Column < 1 {
 		return l.fail("its place in the text is not known")
 	}
-	off := l.starts[line]
-	for range n.Column - 1 {
-		if off >= len(l.text) {
-			return l.fail("its place in the text is not known")
-		}
-		_, size := utf8.DecodeRune(l.text[off:])
-		off += size
+	marks := l.marksOf(line)
+	mark := (n.Column - 1) / markEvery
+	if mark >= len(marks) {
+		return l.fail("its place in the text is not known")
+	}
+	off := marks[mark]
+	for range (n.Column - 1) % markEvery {
+		off += runeSize(l.text, off)
 	}
 	return off
+}
+
+func (l *layout) marksOf(line int) []int {
+	marks, ok := l.marks[line]
+	if ok {
+		return marks
+	}
+	off, end := l.starts[line], l.lineNext(l.starts[line])
+	for i := 0; off < end || i == 0; i++ {
+		if i%markEvery == 0 {
+			marks = append(marks, off)
+		}
+		off += runeSize(l.text, off)
+	}
+	if l.marks == nil {
+		l.marks = map[int][]int{}
+	}
+	l.marks[line] = marks
+	return marks
 }
 
 // content is where a node begins behind its anchor and tag.
@@ -228,6 +253,8 @@ type child struct {
 	// colon is behind the colon or the dash, or the start where there is neither.
 	colon int
 	end   int
+	// bare is set for a key in brackets that has no colon.
+	bare bool
 }
 
 // children lists what is in a mapping or list.
@@ -259,7 +286,7 @@ func (l *layout) children(n *yaml.Node) []child {
 		case c.colon < len(l.text) && l.text[c.colon] == ':':
 			c.colon++
 		case flow && isEmptyScalar(v):
-			c.colon = keyEnd
+			c.colon, c.bare = keyEnd, true
 		default:
 			l.fail("a key beside it is no plain one")
 		}

@@ -206,14 +206,11 @@ func (s style) lines(key string, v any, indent string) string {
 		if !isList || len(list) == 0 || s.flowLists {
 			return s.key(key) + s.colon() + s.flow(v)
 		}
-		text := s.key(key) + s.colon() + "["
+		items := make([]string, len(list))
 		for i, item := range list {
-			if i > 0 {
-				text += ","
-			}
-			text += s.eol + indent + step + s.flow(item)
+			items[i] = s.eol + indent + step + s.flow(item)
 		}
-		return text + s.eol + indent + "]"
+		return s.key(key) + s.colon() + "[" + strings.Join(items, ",") + s.eol + indent + "]"
 	}
 	return s.key(key) + s.colon() + "{" + s.eol + indent + step + s.lines(m.key, m.value, indent+step) + s.eol + indent + "}"
 }

@@ -2,6 +2,7 @@ package repair
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/escape-scanner/escape-scanner/internal/manifest"
@@ -67,6 +68,10 @@ func (r *Repairer) Document(d *manifest.Document) *Document {
 	}
 	w := &work{Repairer: r, base: d.TemplatePath, before: editor, now: editor, reasons: map[string]string{}}
 	w.findings = w.judge(editor)
+	if len(w.findings) > maxFindings {
+		result.Skipped = fmt.Sprintf("it has %d findings, and no more than %d are repaired in one document", len(w.findings), maxFindings)
+		return result
+	}
 	w.run()
 	if w.now != editor {
 		result.from, result.editor = editor, w.now
@@ -87,6 +92,10 @@ type work struct {
 	// judged keeps what Judge said.
 	judged map[*manifest.Editor][]scan.Finding
 }
+
+// maxFindings bounds the work that one document can cause: every change of it is read
+// again.
+const maxFindings = 2000
 
 // maxRounds bounds how often repairs may uncover what is to be repaired as well.
 const maxRounds = 5

@@ -20,7 +20,7 @@ func (r *Repairer) Edits(d *manifest.Document, findings []*scan.Finding) {
 			all = append(all, *f)
 		}
 	}
-	if len(all) == 0 {
+	if len(all) == 0 || len(all) > maxFindings {
 		return
 	}
 	editor, err := d.Edit()

@@ -89,11 +89,8 @@ func checkClean(t *testing.T, f *repair.File, text manifest.Text, level psa.Leve
 		t.Fatal(err)
 	}
 	text.Data = f.After
-	type pod struct {
-		meta, spec any
-	}
 	at := 0
-	err = manifest.Each(t.Context(), text.Inputs(), func(d *manifest.Document) *pod { return nil }, func(rec manifest.Record[*pod]) error {
+	err = manifest.Each(t.Context(), text.Inputs(), func(*manifest.Document) int { return 0 }, func(rec manifest.Record[int]) error {
 		if rec.Document == nil {
 			return nil
 		}

@@ -3,6 +3,7 @@ package repair
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -58,9 +59,7 @@ func with(tree any, keys []string, value any) any {
 		return tree
 	}
 	changed := make(map[string]any, len(node)+1)
-	for k, v := range node {
-		changed[k] = v
-	}
+	maps.Copy(changed, node)
 	if changed[keys[0]] = with(node[keys[0]], keys[1:], value); changed[keys[0]] == nil {
 		delete(changed, keys[0])
 	}
