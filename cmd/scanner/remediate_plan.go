@@ -183,7 +183,7 @@ func (a *app) planFor(ctx context.Context, f *planFlags, p *patient, opts set.Op
 		return nil, err
 	}
 	facts := factsOf(s.inventory.Namespaces)
-	facts.Workloads = s.inventory.Workloads
+	facts.Workloads, facts.Unseen = s.inventory.Workloads, s.inventory.Unseen
 	rendered, err := set.Render(opts, facts)
 	if err != nil {
 		return nil, err

@@ -212,6 +212,33 @@ func TestPreciseSaysWhomItIsFor(t *testing.T) {
 	}
 }
 
+// A cluster has namespaces that a precise fit does not reach, and says so.
+func TestPreciseSaysWhatIsToCome(t *testing.T) {
+	t.Parallel()
+	facts := set.Facts{Workloads: []targets.Workload{workload("shop", "needy", map[string]string{"app": "x"}, added("SYS_ADMIN"), looked())}}
+	s := render(t, options(func(o *set.Options) { o.Fit, o.Scope = set.FitPrecise, targets.Scope{} }), facts)
+	if notes := strings.Join(s.Notes, "\n"); !strings.Contains(notes, "namespaces to come, have none before the next apply") {
+		t.Errorf("nothing says that namespaces to come have no policies:\n%s", notes)
+	}
+}
+
+// A workload that may be there and was not seen would be left without protection.
+func TestPreciseWantsEveryWorkload(t *testing.T) {
+	t.Parallel()
+	facts := set.Facts{
+		Workloads: []targets.Workload{workload("shop", "needy", map[string]string{"app": "x"}, added("SYS_ADMIN"), looked())},
+		Unseen:    []scan.Failure{{Subject: "Deployment", Reason: scan.FailureForbidden, Message: "no right"}},
+	}
+	o := options(func(o *set.Options) { o.Fit = set.FitPrecise })
+	if _, err := set.Render(o, facts); err == nil || !strings.Contains(err.Error(), "Deployment: no right") {
+		t.Errorf("got the error %v", err)
+	}
+	o.Fit = set.FitFull
+	if _, err := set.Render(o, facts); err != nil {
+		t.Error(err)
+	}
+}
+
 // A pod of which one container was not looked into may have any tool, and one container
 // that can hold a capability is enough.
 func TestOneContainerIsEnough(t *testing.T) {

@@ -20,6 +20,10 @@ func (r *renderer) precise(fits []fit) ([]cut, error) {
 	if r.facts.Workloads == nil {
 		return nil, errors.New("fit precise: it is cut by the workloads of a cluster, and they are not known")
 	}
+	if len(r.facts.Unseen) > 0 {
+		f := &r.facts.Unseen[0]
+		return nil, fmt.Errorf("fit precise: not every workload is known (%s: %s), and what is not known would be left without protection; fit full needs no workloads", f.Subject, f.Message)
+	}
 	byNamespace := map[string][]fit{}
 	for _, f := range fits {
 		byNamespace[f.Namespace] = append(byNamespace[f.Namespace], f)
@@ -29,6 +33,9 @@ func (r *renderer) precise(fits []fit) ([]cut, error) {
 		if len(byNamespace[ns]) == 0 {
 			r.note("Namespace %s has no workloads in scope: a precise fit puts no runtime policy there.", ns)
 		}
+	}
+	if len(r.opts.Scope.Namespaces) == 0 {
+		r.note("A precise fit puts runtime policies where workloads are: namespaces without any in scope, and namespaces to come, have none before the next apply.")
 	}
 	var cuts []cut
 	for _, part := range Parts() {

@@ -101,6 +101,8 @@ type Facts struct {
 	// Workloads are those in scope, nil when they were not read. With them a full set says
 	// what a precise one would spare.
 	Workloads []targets.Workload
+	// Unseen is behind what further workloads may be: targets.Inventory.Unseen.
+	Unseen []scan.Failure
 }
 
 // Set is the rendered set.

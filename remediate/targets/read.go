@@ -75,7 +75,7 @@ func Read(ctx context.Context, cluster scan.Cluster, scope Scope, opts Options) 
 	// Pods come first: what one of them is owned by was there before it.
 	r.readPods(ctx)
 	r.sources = readControllers(ctx, cluster, scope)
-	r.inventory.Failures = append(r.inventory.Failures, r.sources.failures...)
+	r.hidden(r.sources.failures...)
 	r.join(ctx)
 	r.inspect(ctx)
 	if err := ctx.Err(); err != nil {
@@ -89,6 +89,12 @@ func Read(ctx context.Context, cluster scan.Cluster, scope Scope, opts Options) 
 
 func (r *reader) failed(subject, namespace string, err error, affects string) {
 	r.inventory.Failures = append(r.inventory.Failures, scan.FailureOf(subject, namespace, err, affects))
+}
+
+// hidden keeps failures behind which workloads may be.
+func (r *reader) hidden(failures ...scan.Failure) {
+	r.inventory.Failures = append(r.inventory.Failures, failures...)
+	r.inventory.Unseen = append(r.inventory.Unseen, failures...)
 }
 
 func (r *reader) readNamespaces(ctx context.Context) {
@@ -130,7 +136,7 @@ func (r *reader) readPods(ctx context.Context) {
 	// A right that is lost in the middle is no reason to count the first pods twice.
 	if !apierrors.IsForbidden(err) || read > 0 || len(names) == 0 {
 		if err != nil {
-			r.failed("pods", "", err, "workloads that were not seen, and how many containers run on the nodes")
+			r.hidden(scan.FailureOf("pods", "", err, "workloads that were not seen, and how many containers run on the nodes"))
 		}
 		return
 	}
@@ -141,7 +147,7 @@ func (r *reader) readPods(ctx context.Context) {
 			continue
 		}
 		if err := r.cluster.Pods(ctx, ns, page); err != nil {
-			r.failed("pods", ns, err, "workloads that were not seen")
+			r.hidden(scan.FailureOf("pods", ns, err, "workloads that were not seen"))
 		}
 	}
 }

@@ -211,7 +211,7 @@ func TestReadFailures(t *testing.T) {
 		if len(inventory.Workloads) != all {
 			t.Errorf("%d workloads, want %d", len(inventory.Workloads), all)
 		}
-		if len(inventory.Failures) != 1 || !strings.Contains(inventory.Failures[0].Affects, "containers") {
+		if len(inventory.Failures) != 1 || !strings.Contains(inventory.Failures[0].Affects, "containers") || len(inventory.Unseen) != 0 {
 			t.Errorf("failures: %+v", inventory.Failures)
 		}
 	})
@@ -224,7 +224,8 @@ func TestReadFailures(t *testing.T) {
 			return errors.Join(demo.Pods(ctx, namespace, visit), errForbidden)
 		}}
 		inventory := read(t, cluster, targets.Scope{}, targets.Options{Failures: []scan.Failure{{Subject: "before"}}})
-		if len(inventory.Failures) != 2 || inventory.Failures[0].Subject != "before" || inventory.Failures[1].Subject != "pods" {
+		if len(inventory.Failures) != 2 || inventory.Failures[0].Subject != "before" || inventory.Failures[1].Subject != "pods" ||
+			len(inventory.Unseen) != 1 || inventory.Unseen[0].Subject != "pods" {
 			t.Errorf("failures: %+v", inventory.Failures)
 		}
 		if len(inventory.Workloads) != all {
@@ -243,7 +244,7 @@ func TestReadFailures(t *testing.T) {
 			return nil
 		}}
 		inventory := read(t, cluster, targets.Scope{}, targets.Options{})
-		if len(inventory.Failures) != 1 || inventory.Failures[0].Subject != "CronJob" || inventory.Failures[0].Reason != scan.FailureNotFound {
+		if len(inventory.Failures) != 1 || inventory.Failures[0].Subject != "CronJob" || inventory.Failures[0].Reason != scan.FailureNotFound || len(inventory.Unseen) != 1 {
 			t.Errorf("failures: %+v", inventory.Failures)
 		}
 	})

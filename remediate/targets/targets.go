@@ -53,4 +53,6 @@ type Inventory struct {
 	Containers map[string]int
 	// Failures are what could not be read: what concerns it is not known.
 	Failures []scan.Failure
+	// Unseen are those of them behind which workloads, or further pods of one, may hide.
+	Unseen []scan.Failure
 }
