@@ -13,6 +13,10 @@ import (
 
 // tell says on stderr what became of a file: stdout is for the diff.
 func (r *manifestsRun) tell(f *repair.File) {
+	verb := "repaired"
+	if !r.write {
+		verb = "would repair"
+	}
 	for i := range f.Failures {
 		r.failed++
 		r.complain("unreadable", f.Name+": "+f.Failures[i].Message)
@@ -27,7 +31,7 @@ func (r *manifestsRun) tell(f *repair.File) {
 		place += ": " + d.Workload.String()
 		if len(d.Repaired) > 0 {
 			r.repaired += len(d.Repaired)
-			r.complain("repaired", place+": "+strings.Join(rulesOf(d.Repaired), ", "))
+			r.complain(verb, place+": "+strings.Join(rulesOf(d.Repaired), ", "))
 			for _, note := range notesOf(d.Repaired) {
 				r.complain("note", place+": "+note)
 			}
