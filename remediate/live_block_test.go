@@ -329,6 +329,13 @@ func TestTamperedRecords(t *testing.T) {
 		}, "the names of the set's objects begin with"},
 		{"another label", replace("step-00001", `["metadata","labels","`+psa.EnforceLevelLabel+`"]`, `["metadata","labels","owner"]`), "a set does not touch metadata.labels.owner"},
 		{"finalizers", replace("step-00001", `["metadata","labels","`+psa.EnforceLevelLabel+`"]`, `["spec","finalizers"]`), "a set does not touch spec.finalizers"},
+		{"all labels", replace("step-00001", `"before":[`, `"before":[{"path":["metadata","labels"],"value":{"owner":"me"}},`), "a set does not touch metadata.labels"},
+		{"all labels of a policy", replace("step-00002", `"existed":false`, `"existed":true,"uid":"u","before":[{"path":["metadata","annotations"],"absent":true}]`), "a set does not touch metadata.annotations"},
+		{"a namespace that is always left out", func(data map[string]any, _ *unstructured.Unstructured) {
+			text := data["step-00001"].(string)
+			name := text[strings.Index(text, `"name":"`)+len(`"name":"`):]
+			data["step-00001"] = strings.ReplaceAll(text, `"name":"`+name[:strings.Index(name, `"`)], `"name":"kube-system`)
+		}, "no set is for namespace kube-system"},
 		{"a namespace to delete", replace("step-00001", `"existed":true`, `"existed":false`), "a set makes no namespaces"},
 		{"whose object it was", replace("step-00001", `"uid":"`, `"uid":"","x":"`), `unknown field "x"`},
 		{"no labels", func(_ map[string]any, u *unstructured.Unstructured) { u.SetLabels(nil) }, "it is none of ours"},

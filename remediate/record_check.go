@@ -12,6 +12,7 @@ import (
 	sigsjson "sigs.k8s.io/json"
 
 	"github.com/escape-scanner/escape-scanner/remediate/set"
+	"github.com/escape-scanner/escape-scanner/remediate/targets"
 )
 
 // A record says what to write and delete, so it is believed only as far as a set goes:
@@ -34,19 +35,33 @@ func policyKinds() []schema.GroupKind {
 // isNamespace tells whether the object is a namespace: of those a set only labels.
 func (r Ref) isNamespace() bool { return r.GroupKind() == schema.GroupKind{Kind: "Namespace"} }
 
+// inNamespace is the namespace that the object concerns, empty for others.
+func (r Ref) inNamespace() string {
+	if r.isNamespace() {
+		return r.Name
+	}
+	return r.Namespace
+}
+
 // touchable tells whether a set may touch a field of an object.
 func touchable(ref Ref, path fieldPath) bool {
 	if len(path) == 0 {
 		return false
 	}
 	if !ref.isNamespace() {
-		return path[0] == "spec" || path[0] == "metadata" && len(path) > 1 && (path[1] == "labels" || path[1] == "annotations")
+		return path[0] == "spec" || len(path) == 3 && (path[:2].isMarks("labels") || path[:2].isMarks("annotations"))
 	}
-	if len(path) < 2 || path[0] != "metadata" || path[1] != "labels" || len(path) > 3 {
-		return false
-	}
-	return len(path) == 2 || slices.Contains([]string{set.LabelManagedBy, set.LabelSet, set.LabelVersion}, path[2]) ||
-		strings.HasPrefix(path[2], "pod-security.kubernetes.io/")
+	return len(path) == 3 && path[:2].isMarks("labels") &&
+		(slices.Contains([]string{set.LabelManagedBy, set.LabelSet, set.LabelVersion}, path[2]) || strings.HasPrefix(path[2], "pod-security.kubernetes.io/"))
+}
+
+// isMarks tells whether the path is that of all labels, or all annotations.
+func (p fieldPath) isMarks(which string) bool { return slices.Equal(p, fieldPath{"metadata", which}) }
+
+// restorable tells whether a rollback may put back what was noted. Of all labels it may
+// only be noted that there were none: they go when none is left.
+func (b *before) restorable(ref Ref) bool {
+	return touchable(ref, b.Path) || b.Parent && (b.Path.isMarks("labels") || b.Path.isMarks("annotations") && !ref.isNamespace())
 }
 
 // checkObject tells what keeps an object from being one of a set's.
@@ -57,6 +72,9 @@ func checkObject(ref Ref, setName string) error {
 	if ref.Name == "" || len(validation.IsDNS1123Subdomain(ref.Name)) > 0 ||
 		ref.Namespace != "" && len(validation.IsDNS1123Label(ref.Namespace)) > 0 {
 		return fmt.Errorf("%s: no name of an object", ref)
+	}
+	if ns := ref.inNamespace(); slices.Contains(targets.Always(), ns) {
+		return fmt.Errorf("%s: no set is for namespace %s", ref, ns)
 	}
 	if !ref.isNamespace() && ref.Name != setName && !strings.HasPrefix(ref.Name, setName+"-") {
 		return fmt.Errorf("%s: the names of the set's objects begin with %q", ref, setName)
@@ -74,8 +92,8 @@ func checkStep(s *step, setName string) error {
 	if s.Existed && s.UID == "" {
 		return fmt.Errorf("%s: without a UID it cannot be told from another", s.Object)
 	}
-	for _, b := range s.Before {
-		if !touchable(s.Object, b.Path) {
+	for i := range s.Before {
+		if b := &s.Before[i]; !b.restorable(s.Object) {
 			return fmt.Errorf("%s: a set does not touch %s", s.Object, b.Path)
 		}
 	}
