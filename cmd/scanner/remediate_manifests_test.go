@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/escape-scanner/escape-scanner/internal/oracle"
+	"github.com/escape-scanner/escape-scanner/remediate/repair"
 )
 
 const repairSamples = "../../testdata/repair"
@@ -223,5 +224,27 @@ func TestConformanceRepairedInPlace(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A file that somebody else changed in the meantime is not written over.
+func TestChangedFilesAreNotWritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pod.yaml")
+	if err := os.WriteFile(path, []byte("of somebody else\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &manifestsRun{app: &app{deps: testDeps(dir)}, write: true}
+	err := r.writeFile(&repair.File{Name: "pod.yaml", Before: []byte("as it was read\n"), After: []byte("repaired\n")})
+	if err == nil || !strings.Contains(err.Error(), "changed since it was read") {
+		t.Errorf("error %v", err)
+	}
+	now, err := os.ReadFile(path)
+	if err != nil || string(now) != "of somebody else\n" {
+		t.Errorf("%q, %v", now, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
