@@ -20,6 +20,10 @@ func blockOf(err error, ref Ref) *Block {
 		return &Block{By: BlockedByMissingKind, Message: err.Error(),
 			Mend: "install what serves " + ref.Kind + " (" + ref.APIVersion + "), or leave this part out"}
 	}
+	if other, ok := errors.AsType[*OtherVersionError](err); ok {
+		return &Block{By: BlockedByMissingKind, Message: err.Error(),
+			Mend: "use a version of this program that knows " + other.Served + ", or have " + other.Wanted + " served again"}
+	}
 	var answer apierrors.APIStatus
 	if !errors.As(err, &answer) {
 		return nil

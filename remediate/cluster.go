@@ -2,6 +2,7 @@ package remediate
 
 import (
 	"context"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -10,7 +11,8 @@ import (
 
 // Cluster is how remediation reads and writes objects. Every error is the API
 // server's own (k8s.io/apimachinery/pkg/api/errors) where it answered, wrapped with
-// the object's name first; a kind that is not served is scan.ErrNotServed.
+// the object's name first; a kind that is not served is scan.ErrNotServed, one that is
+// served in other versions only an OtherVersionError.
 // No method tries a write again by itself: whoever does not know whether a write
 // came through looks.
 type Cluster interface {
@@ -29,6 +31,17 @@ type Cluster interface {
 	// Delete deletes an object if it still is the one of this UID and, where that is
 	// not empty, at this resourceVersion.
 	Delete(ctx context.Context, ref Ref, uid types.UID, resourceVersion string, opts WriteOptions) error
+}
+
+// OtherVersionError says that a kind is served, but not in the version that was asked
+// for: what there is of it is there still.
+type OtherVersionError struct {
+	// Kind is the kind, Wanted and Served are apiVersions.
+	Kind, Wanted, Served string
+}
+
+func (e *OtherVersionError) Error() string {
+	return fmt.Sprintf("the API server does not serve %s in %s, but in %s", e.Kind, e.Wanted, e.Served)
 }
 
 // WriteOptions say how a write is made.

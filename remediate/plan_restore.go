@@ -16,6 +16,11 @@ import (
 func restoring(ctx context.Context, c Cluster, r *record, s *step) (work, error) {
 	w := work{Change: Change{Part: s.Part, Object: s.Object, Action: Unchanged}, step: s, set: r.Set}
 	live, err := c.Get(ctx, s.Object)
+	if other, ok := errors.AsType[*OtherVersionError](err); ok && !s.Existed {
+		// What goes as a whole goes in any version.
+		w.Object.APIVersion = other.Served
+		live, err = c.Get(ctx, w.Object)
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		w.note("it is not there: nothing is to be put back")

@@ -206,7 +206,10 @@ func TestLiveWritesThatCannotBe(t *testing.T) {
 		is                 func(error) bool
 	}{
 		{"kind", "{apiVersion: gone.example/v1, kind: Gone, metadata: {name: a}}", "Gone a: the API server does not serve", func(err error) bool { return errors.Is(err, scan.ErrNotServed) }},
-		{"version", "{apiVersion: apps/v1beta1, kind: Deployment, metadata: {name: a, namespace: b}}", "v1beta1", func(err error) bool { return errors.Is(err, scan.ErrNotServed) }},
+		{"version", "{apiVersion: apps/v1beta1, kind: Deployment, metadata: {name: a, namespace: b}}", "v1beta1", func(err error) bool {
+			other, ok := errors.AsType[*remediate.OtherVersionError](err)
+			return ok && other.Served == "apps/v1" && !errors.Is(err, scan.ErrNotServed)
+		}},
 		{"namespace", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: not-here}}", "ConfigMap not-here/a", apierrors.IsNotFound},
 		{"no namespace", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}", "none is given", nil},
 		{"a namespace too much", "{apiVersion: v1, kind: Namespace, metadata: {name: a, namespace: b}}", "in no namespace", nil},

@@ -213,7 +213,7 @@ func (w *Writer) mapping(ctx context.Context, ref remediate.Ref) (*meta.RESTMapp
 	case err != nil:
 		return nil, err
 	case mapping.GroupVersionKind.Version != kind.Version:
-		return nil, fmt.Errorf("%w in version %s, but in %s", scan.ErrNotServed, kind.Version, mapping.GroupVersionKind.Version)
+		return nil, &remediate.OtherVersionError{Kind: ref.Kind, Wanted: ref.APIVersion, Served: mapping.GroupVersionKind.GroupVersion().String()}
 	case mapping.Scope.Name() != meta.RESTScopeNameNamespace && ref.Namespace != "":
 		return nil, fmt.Errorf("a %s is in no namespace", ref.Kind)
 	case mapping.Scope.Name() == meta.RESTScopeNameNamespace && ref.Namespace == "":
