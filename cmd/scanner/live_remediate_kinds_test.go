@@ -178,5 +178,5 @@ func servedKind(t *testing.T, server *kubetest.Server, kind string) (bool, error
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cluster.Serves(t.Context(), schema.GroupKind{Group: "policies.kyverno.io", Kind: kind})
+	return cluster.Serves(t.Context(), schema.GroupVersionKind{Group: "policies.kyverno.io", Version: "v1", Kind: kind})
 }

@@ -184,7 +184,7 @@ func (a *app) planFor(ctx context.Context, f *planFlags, p *patient, opts set.Op
 	}
 	facts := factsOf(s.inventory.Namespaces)
 	facts.Workloads, facts.Unseen = s.inventory.Workloads, s.inventory.Unseen
-	rendered, err := set.Render(opts, facts)
+	rendered, err := renderSet(opts, facts)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type patient struct {
 	kind   scan.SourceKind
 	reads  scan.Cluster
 	writes remediate.Cluster
-	serves func(context.Context, schema.GroupKind) (bool, error)
+	serves func(context.Context, schema.GroupVersionKind) (bool, error)
 	probes scan.Probes
 	// live is the cluster behind it, nil for the demo's.
 	live *kube.Cluster
@@ -108,7 +108,7 @@ func distinctFailures(lists ...[]scan.Failure) []scan.Failure {
 // served.
 func (p *patient) choose(ctx context.Context, o set.Options) (set.Admission, string, error) {
 	var failed error
-	admission, why, err := set.Choose(o.Admission, func(kind schema.GroupKind) bool {
+	admission, why, err := set.Choose(o.Admission, func(kind schema.GroupVersionKind) bool {
 		served, err := p.serves(ctx, kind)
 		failed = cmp.Or(failed, err)
 		return served

@@ -19,7 +19,6 @@ import (
 	"github.com/escape-scanner/escape-scanner/remediate/set"
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
 	"github.com/escape-scanner/escape-scanner/report"
-	"github.com/escape-scanner/escape-scanner/scan"
 )
 
 func (a *app) remediateRenderCommand() *cobra.Command {
@@ -97,11 +96,8 @@ func (a *app) renderFor(ctx context.Context, p *patient, opts set.Options) (*set
 		if err != nil {
 			return nil, err
 		}
-		if err := firstFailure(inventory.Failures); err != nil {
-			return nil, err
-		}
 		facts = factsOf(inventory.Namespaces)
-		facts.Workloads = inventory.Workloads
+		facts.Workloads, facts.Unseen = inventory.Workloads, inventory.Unseen
 	} else {
 		list, err := p.reads.Namespaces(ctx)
 		if err != nil {
@@ -113,25 +109,21 @@ func (a *app) renderFor(ctx context.Context, p *patient, opts set.Options) (*set
 		}
 		facts = factsOf(byName)
 	}
-	s, err := set.Render(opts, facts)
+	s, err := renderSet(opts, facts)
 	if err == nil && asked == set.AdmissionAuto {
 		s.Notes = slices.Insert(s.Notes, 0, fmt.Sprintf("Admission %s: %s.", opts.Admission, why))
 	}
 	return s, err
 }
 
-// firstFailure is the error of what could not be read: a set that is cut to workloads
-// is wrong where some were not seen.
-func firstFailure(failures []scan.Failure) error {
-	if len(failures) == 0 {
-		return nil
+// renderSet renders a set; one that would be wrong because something was not read is an
+// incomplete run.
+func renderSet(opts set.Options, facts set.Facts) (*set.Set, error) {
+	s, err := set.Render(opts, facts)
+	if errors.Is(err, set.ErrUnseen) {
+		return nil, &exitError{code: exitIncomplete, err: err}
 	}
-	f := &failures[0]
-	more := ""
-	if len(failures) > 1 {
-		more = fmt.Sprintf(" (and %d more)", len(failures)-1)
-	}
-	return &exitError{code: exitIncomplete, err: fmt.Errorf("%s: %s%s: a precise fit must know every workload; --fit full does not", f.Subject, f.Message, more)}
+	return s, err
 }
 
 // withoutReading says which flags make the reading of a cluster needless.

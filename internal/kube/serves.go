@@ -7,12 +7,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Serves tells whether the API server serves a kind, in whatever version. An error is
-// no answer.
-func (c *Cluster) Serves(ctx context.Context, kind schema.GroupKind) (bool, error) {
-	_, err := c.mapping(ctx, kind.WithVersion(""))
+// Serves tells whether the API server serves a kind in this very version. An error is no
+// answer.
+func (c *Cluster) Serves(ctx context.Context, kind schema.GroupVersionKind) (bool, error) {
+	mapping, err := c.mapping(ctx, kind)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil, subject("ask whether "+kind.String()+" is served", "", err)
+	return err == nil && mapping.GroupVersionKind.Version == kind.Version, subject("ask whether "+kind.GroupKind().String()+" is served", "", err)
 }

@@ -9,33 +9,33 @@ import (
 	"github.com/escape-scanner/escape-scanner/remediate/targets"
 )
 
-// needs is the kind without which a mechanism cannot be used for a scope; ok is false
+// needs is the kind, in the version that is written, without which a mechanism cannot be used for a scope; ok is false
 // where every API server has what it takes.
-func (a Admission) needs(scope targets.Scope) (kind schema.GroupKind, ok bool) {
+func (a Admission) needs(scope targets.Scope) (kind schema.GroupVersionKind, ok bool) {
 	named := len(scope.Namespaces) > 0
 	switch a {
 	case AdmissionKyverno:
 		if named {
-			return schema.GroupKind{Group: "kyverno.io", Kind: "Policy"}, true
+			return schema.GroupVersionKind{Group: "kyverno.io", Version: "v1", Kind: "Policy"}, true
 		}
-		return schema.GroupKind{Group: "kyverno.io", Kind: "ClusterPolicy"}, true
+		return schema.GroupVersionKind{Group: "kyverno.io", Version: "v1", Kind: "ClusterPolicy"}, true
 	case AdmissionKyvernoCEL:
 		if named {
 			// Kyverno has it later than the other.
-			return schema.GroupKind{Group: "policies.kyverno.io", Kind: "NamespacedValidatingPolicy"}, true
+			return schema.GroupVersionKind{Group: "policies.kyverno.io", Version: "v1", Kind: "NamespacedValidatingPolicy"}, true
 		}
-		return schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}, true
+		return schema.GroupVersionKind{Group: "policies.kyverno.io", Version: "v1", Kind: "ValidatingPolicy"}, true
 	case AdmissionVAP:
-		return schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}, true
+		return schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy"}, true
 	case AdmissionAuto, AdmissionPSA, AdmissionNone:
 	}
-	return schema.GroupKind{}, false
+	return schema.GroupVersionKind{}, false
 }
 
 // Choose settles which mechanism rules on admission, by the kinds that the API server
 // serves, and says why. Without served, as for a file, auto is an error and all others
 // stand as they are asked for.
-func Choose(asked Admission, served func(schema.GroupKind) bool, scope targets.Scope) (Admission, string, error) {
+func Choose(asked Admission, served func(schema.GroupVersionKind) bool, scope targets.Scope) (Admission, string, error) {
 	if err := oneOf("admission", asked, Admissions()...); err != nil {
 		return "", "", err
 	}
@@ -43,12 +43,12 @@ func Choose(asked Admission, served func(schema.GroupKind) bool, scope targets.S
 		return automatic(served, scope)
 	}
 	if kind, ok := asked.needs(scope); ok && served != nil && !served(kind) {
-		return "", "", fmt.Errorf("admission %s: the API server serves no %s: install what brings it, or choose another", asked, kind)
+		return "", "", fmt.Errorf("admission %s: the API server serves no %s in version %s: install what brings it, or choose another", asked, kind.GroupKind(), kind.Version)
 	}
 	return asked, "it was asked for", nil
 }
 
-func automatic(served func(schema.GroupKind) bool, scope targets.Scope) (Admission, string, error) {
+func automatic(served func(schema.GroupVersionKind) bool, scope targets.Scope) (Admission, string, error) {
 	if served == nil {
 		return "", "", fmt.Errorf("admission auto: what the API server serves decides, and none is asked; choose one of %s", join(Admissions()[1:]))
 	}

@@ -104,39 +104,42 @@ func TestPartsAndElementsAreChosen(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	t.Parallel()
-	kyverno := schema.GroupKind{Group: "kyverno.io", Kind: "ClusterPolicy"}
-	cel := schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}
-	vap := schema.GroupKind{Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}
-	celNamed := schema.GroupKind{Group: "policies.kyverno.io", Kind: "NamespacedValidatingPolicy"}
+	kyverno := schema.GroupVersionKind{Version: "v1", Group: "kyverno.io", Kind: "ClusterPolicy"}
+	cel := schema.GroupVersionKind{Version: "v1", Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}
+	older := schema.GroupVersionKind{Version: "v1alpha1", Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}
+	vap := schema.GroupVersionKind{Version: "v1", Group: "admissionregistration.k8s.io", Kind: "ValidatingAdmissionPolicy"}
+	celNamed := schema.GroupVersionKind{Version: "v1", Group: "policies.kyverno.io", Kind: "NamespacedValidatingPolicy"}
 	shop := targets.Scope{Namespaces: []string{"shop"}}
 	labels := targets.Scope{Labels: map[string]string{"app": "web"}}
 	for name, test := range map[string]struct {
 		asked  set.Admission
-		served []schema.GroupKind
+		served []schema.GroupVersionKind
 		scope  targets.Scope
 		want   set.Admission
 		says   string
 	}{
-		"auto, all is there":               {set.AdmissionAuto, []schema.GroupKind{kyverno, cel, vap}, labels, set.AdmissionKyvernoCEL, "not deprecated"},
-		"auto, no ValidatingPolicy":        {set.AdmissionAuto, []schema.GroupKind{kyverno, vap}, labels, set.AdmissionVAP, "API server itself"},
-		"auto, an old server":              {set.AdmissionAuto, []schema.GroupKind{kyverno}, targets.Scope{}, set.AdmissionPSA, "nothing installed"},
-		"auto, an old server and labels":   {set.AdmissionAuto, []schema.GroupKind{kyverno}, labels, set.AdmissionKyverno, "deprecated"},
-		"auto, nothing":                    {set.AdmissionAuto, []schema.GroupKind{}, targets.Scope{}, set.AdmissionPSA, "nothing installed"},
-		"auto, nothing that selects":       {set.AdmissionAuto, []schema.GroupKind{}, labels, "", "nothing that can choose so"},
-		"auto, namespaces":                 {set.AdmissionAuto, []schema.GroupKind{cel, celNamed, vap}, shop, set.AdmissionKyvernoCEL, "serves NamespacedValidatingPolicy"},
-		"auto, none for namespaces":        {set.AdmissionAuto, []schema.GroupKind{cel, vap}, shop, set.AdmissionVAP, "no NamespacedValidatingPolicy"},
-		"asked for, none for namespaces":   {set.AdmissionKyvernoCEL, []schema.GroupKind{cel, vap}, shop, "", "serves no NamespacedValidatingPolicy.policies.kyverno.io"},
+		"auto, all is there":               {set.AdmissionAuto, []schema.GroupVersionKind{kyverno, cel, vap}, labels, set.AdmissionKyvernoCEL, "not deprecated"},
+		"auto, no ValidatingPolicy":        {set.AdmissionAuto, []schema.GroupVersionKind{kyverno, vap}, labels, set.AdmissionVAP, "API server itself"},
+		"auto, an old server":              {set.AdmissionAuto, []schema.GroupVersionKind{kyverno}, targets.Scope{}, set.AdmissionPSA, "nothing installed"},
+		"auto, an old server and labels":   {set.AdmissionAuto, []schema.GroupVersionKind{kyverno}, labels, set.AdmissionKyverno, "deprecated"},
+		"auto, nothing":                    {set.AdmissionAuto, []schema.GroupVersionKind{}, targets.Scope{}, set.AdmissionPSA, "nothing installed"},
+		"auto, nothing that selects":       {set.AdmissionAuto, []schema.GroupVersionKind{}, labels, "", "nothing that can choose so"},
+		"auto, namespaces":                 {set.AdmissionAuto, []schema.GroupVersionKind{cel, celNamed, vap}, shop, set.AdmissionKyvernoCEL, "serves NamespacedValidatingPolicy"},
+		"auto, none for namespaces":        {set.AdmissionAuto, []schema.GroupVersionKind{cel, vap}, shop, set.AdmissionVAP, "no NamespacedValidatingPolicy"},
+		"asked for, none for namespaces":   {set.AdmissionKyvernoCEL, []schema.GroupVersionKind{cel, vap}, shop, "", "serves no NamespacedValidatingPolicy.policies.kyverno.io"},
 		"auto without a cluster":           {set.AdmissionAuto, nil, labels, "", "what the API server serves decides"},
-		"asked for":                        {set.AdmissionKyverno, []schema.GroupKind{kyverno, cel}, labels, set.AdmissionKyverno, "asked for"},
-		"asked for, and not there":         {set.AdmissionKyvernoCEL, []schema.GroupKind{kyverno}, labels, "", "serves no ValidatingPolicy.policies.kyverno.io"},
+		"asked for":                        {set.AdmissionKyverno, []schema.GroupVersionKind{kyverno, cel}, labels, set.AdmissionKyverno, "asked for"},
+		"asked for, and not there":         {set.AdmissionKyvernoCEL, []schema.GroupVersionKind{kyverno}, labels, "", "serves no ValidatingPolicy.policies.kyverno.io"},
+		"auto, an old Kyverno":             {set.AdmissionAuto, []schema.GroupVersionKind{older, vap}, labels, set.AdmissionVAP, "API server itself"},
+		"asked for, in an older version":   {set.AdmissionKyvernoCEL, []schema.GroupVersionKind{older}, labels, "", "in version v1"},
 		"asked for a file":                 {set.AdmissionVAP, nil, labels, set.AdmissionVAP, "asked for"},
-		"labels of pods need nothing":      {set.AdmissionPSA, []schema.GroupKind{}, targets.Scope{}, set.AdmissionPSA, "asked for"},
-		"none":                             {set.AdmissionNone, []schema.GroupKind{}, labels, set.AdmissionNone, "asked for"},
+		"labels of pods need nothing":      {set.AdmissionPSA, []schema.GroupVersionKind{}, targets.Scope{}, set.AdmissionPSA, "asked for"},
+		"none":                             {set.AdmissionNone, []schema.GroupVersionKind{}, labels, set.AdmissionNone, "asked for"},
 		"what is no mechanism is an error": {"opa", nil, labels, "", `admission "opa"`},
 	} {
-		var served func(schema.GroupKind) bool
+		var served func(schema.GroupVersionKind) bool
 		if test.served != nil {
-			served = func(kind schema.GroupKind) bool { return slices.Contains(test.served, kind) }
+			served = func(kind schema.GroupVersionKind) bool { return slices.Contains(test.served, kind) }
 		}
 		got, why, err := set.Choose(test.asked, served, test.scope)
 		if err != nil {

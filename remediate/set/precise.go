@@ -13,6 +13,9 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
+// ErrUnseen says that a precise fit would be wrong, as workloads could not be read.
+var ErrUnseen = errors.New("not every workload is known")
+
 // precise cuts each part by namespace and workload. What all workloads of a namespace
 // need is one policy for the namespace; what some need beside it is selected by their
 // labels.
@@ -22,7 +25,7 @@ func (r *renderer) precise(fits []fit) ([]cut, error) {
 	}
 	if len(r.facts.Unseen) > 0 {
 		f := &r.facts.Unseen[0]
-		return nil, fmt.Errorf("fit precise: not every workload is known (%s: %s), and what is not known would be left without protection; fit full needs no workloads", f.Subject, f.Message)
+		return nil, fmt.Errorf("fit precise: %w (%s: %s), and what is not known would be left without protection; fit full needs no workloads", ErrUnseen, f.Subject, f.Message)
 	}
 	byNamespace := map[string][]fit{}
 	for _, f := range fits {
