@@ -228,14 +228,25 @@ func (r *run) make(ctx context.Context, w *work) error {
 	case doUpdate:
 		return r.giveBack(ctx, w, live)
 	case doDelete:
-		err := r.cluster.Delete(ctx, w.Object, live.GetUID(), live.GetResourceVersion(), WriteOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
+		return r.takeAway(ctx, w.Object, live)
 	case doNothing:
 	}
 	return nil
+}
+
+// takeAway deletes an object, and looks whether something holds it back.
+func (r *run) takeAway(ctx context.Context, ref Ref, live *unstructured.Unstructured) error {
+	err := r.cluster.Delete(ctx, ref, live.GetUID(), live.GetResourceVersion(), WriteOptions{})
+	if err == nil && len(live.GetFinalizers()) > 0 {
+		var left *unstructured.Unstructured
+		if left, err = r.cluster.Get(ctx, ref); err == nil && left.GetUID() == live.GetUID() {
+			return staying(left)
+		}
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // put applies a form.

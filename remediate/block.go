@@ -13,9 +13,17 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
+// blockError is a block that no request has met.
+type blockError struct{ Block }
+
+func (e *blockError) Error() string { return e.Message }
+
 // blockOf says what an error of the API server means for a change. It is nil for an
 // error that is none of its answers: of such nothing follows for the object.
 func blockOf(err error, ref Ref) *Block {
+	if block, ok := errors.AsType[*blockError](err); ok {
+		return &block.Block
+	}
 	if errors.Is(err, scan.ErrNotServed) || meta.IsNoMatchError(err) {
 		return &Block{By: BlockedByMissingKind, Message: err.Error(),
 			Mend: "install what serves " + ref.Kind + " (" + ref.APIVersion + "), or leave this part out"}

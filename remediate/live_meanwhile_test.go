@@ -2,6 +2,7 @@ package remediate_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,5 +91,28 @@ func TestServedInAnotherVersion(t *testing.T) {
 	if w.get(ref) != nil {
 		t.Error("the policy is there still, and its record is gone")
 	}
+	w.wantDump(before)
+}
+
+// What a finalizer holds back is there still, and so is its record.
+func TestHeldByAFinalizer(t *testing.T) {
+	w := newWorld(t)
+	before := w.dump()
+	w.must(w.setOf(w.tools(w.two), w.labelled(w.one)))
+	ref := armorRef(w.two, w.name+"-tools")
+	finalizers := func(names ...string) {
+		w.edit(armorKind(), w.two, ref.Name, "controller", func(u *unstructured.Unstructured) { u.SetFinalizers(names) })
+	}
+	finalizers("example.com/holds")
+	for range 2 {
+		if result, err := w.run(w.writer, nil); err == nil || !strings.Contains(err.Error(), "example.com/holds") || result.Left != 1 {
+			t.Errorf("rollback: %v, %+v", err, result)
+		}
+		if o := w.standing(ref); o.State != remediate.StateInPlace || !strings.Contains(o.Message, "being deleted") {
+			t.Errorf("it is %q: %q", o.State, o.Message)
+		}
+	}
+	finalizers()
+	w.must(nil)
 	w.wantDump(before)
 }

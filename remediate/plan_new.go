@@ -2,7 +2,6 @@ package remediate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -180,10 +179,6 @@ func (b *builder) decide(ctx context.Context, w work, config *unstructured.Unstr
 	if failed == nil {
 		return b.stage(ctx, w, config)
 	}
-	if block, ok := errors.AsType[*blockError](failed); ok {
-		w.Change = w.blocked(&block.Block)
-		return w, nil
-	}
 	return w.stopped(failed)
 }
 
@@ -194,11 +189,6 @@ func formOf(o *set.Object, stage Stage) *unstructured.Unstructured {
 	}
 	return o.Enforce
 }
-
-// blockError is a block that no request has met.
-type blockError struct{ Block }
-
-func (e *blockError) Error() string { return e.Message }
 
 // impossible tells what nobody needs to ask the API server for.
 func (b *builder) impossible(ref Ref, live *unstructured.Unstructured) error {

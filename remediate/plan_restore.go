@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,6 +35,8 @@ func restoring(ctx context.Context, c Cluster, r *record, s *step) (work, error)
 	w.seen = live
 	w.Before = clean(live)
 	switch {
+	case live.GetDeletionTimestamp() != nil && !s.Existed && takenOver(live, r.Set) == "":
+		return w.stopped(staying(live))
 	case live.GetDeletionTimestamp() != nil:
 		w.note("it is being deleted already")
 		return w, nil
@@ -52,6 +55,14 @@ func restoring(ctx context.Context, c Cluster, r *record, s *step) (work, error)
 		return w.leaving(ctx, c, reason)
 	}
 	return w.deleting(ctx, c)
+}
+
+// staying says of an object that was deleted that it is still there: as long as it is,
+// it has its effect, and the record is needed.
+func staying(live *unstructured.Unstructured) error {
+	return &blockError{Block{By: BlockedByServer,
+		Message: fmt.Sprintf("%s is being deleted, and stays until its finalizers are gone: %s", RefOf(live), strings.Join(live.GetFinalizers(), ", ")),
+		Mend:    "see who is to take the finalizers off, then roll back again"}}
 }
 
 // deleting plans the end of an object that we made.
