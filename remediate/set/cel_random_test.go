@@ -243,7 +243,7 @@ func TestCELRefusesRandomPodsAsTheStandardsDo(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			d := dice{rand.New(rand.NewPCG(20261122, uint64(n)))}
-			alone, passed, count := map[string]int{}, 0, 4000/(n+1)
+			alone, passed, count := map[string]int{}, 0, 2400/(n+1)
 			for _, minor := range []int{0, 18, 21, 24, 26, 28, 30, 31, 33, 34, 36, 37} {
 				for _, level := range []psa.Level{psa.LevelBaseline, psa.LevelRestricted} {
 					version := psa.MajorMinorVersion(1, minor)
