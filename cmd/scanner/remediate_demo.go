@@ -30,7 +30,9 @@ func demoPatient(ctx context.Context) (*patient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
-	serves := func(_ context.Context, kind schema.GroupVersionKind) (bool, error) { return demoServes(kind.GroupKind()), nil }
+	serves := func(_ context.Context, kind schema.GroupVersionKind) (bool, error) {
+		return demoServes(kind.GroupKind()), nil
+	}
 	return &patient{name: demo.ClusterName, kind: scan.SourceDemo, reads: dump, writes: &rehearsal{dump}, serves: serves}, nil
 }
 
