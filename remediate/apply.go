@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/escape-scanner/escape-scanner/remediate/set"
+	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
@@ -64,6 +63,25 @@ func (r *run) apply(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.stages(ctx); err != nil {
+		return r.rescue(ctx, err)
+	}
+	if r.plan.Idle() {
+		return nil
+	}
+	last := *r.record
+	last.steps = r.plan.final
+	last.Round++
+	intent := r.record
+	r.record = &last
+	if err := r.keep(ctx, PhaseApplied); err != nil {
+		r.record = intent
+		return r.rescue(ctx, err)
+	}
+	return nil
+}
+
+func (r *run) stages(ctx context.Context) error {
 	stages := r.plan.next.Stages
 	for i, stage := range stages {
 		if i > 0 && r.plan.Pending() > 0 {
@@ -75,12 +93,24 @@ func (r *run) apply(ctx context.Context) error {
 			return err
 		}
 	}
-	r.record.steps = r.plan.final
-	if r.plan.Pending() == 0 && r.sameRecord() {
-		return nil
+	return nil
+}
+
+// rescue writes the record again if a rollback took it away while this apply was at
+// work: without one, nobody could take back what was written after the rollback looked.
+func (r *run) rescue(ctx context.Context, failed error) error {
+	if len(r.written) == 0 || ctx.Err() != nil {
+		return failed
 	}
-	r.record.Round++
-	return r.keep(ctx, PhaseApplied)
+	_, err := r.cluster.Get(ctx, recordRef(r.store.namespace, recordName(r.plan.Set)))
+	if !apierrors.IsNotFound(err) {
+		return failed
+	}
+	r.record.object, r.record.Parts, r.record.Stale, r.record.kept = nil, nil, nil, nil
+	if err := r.keep(ctx, PhaseApplying); err != nil {
+		return errors.Join(failed, err)
+	}
+	return fmt.Errorf("%w (the record was gone and is written again, so that a rollback finds what this apply has made)", failed)
 }
 
 // stage makes the changes of a stage and has them verified.
@@ -142,7 +172,34 @@ func (r *run) rollback(ctx context.Context) error {
 	if len(errs) > 0 {
 		return fmt.Errorf("rollback of set %s: %w: the record stays until all is put back", r.plan.Set, errors.Join(errs...))
 	}
+	if err := r.broughtBack(ctx); err != nil {
+		return fmt.Errorf("rollback of set %s: %w: the record stays until all is put back", r.plan.Set, err)
+	}
 	return r.store.remove(ctx, r.record)
+}
+
+// broughtBack tells whether an apply that is at work at the same time has brought
+// something in since it was planned to put it back, or to leave it.
+func (r *run) broughtBack(ctx context.Context) error {
+	works := r.plan.works
+	return each(ctx, len(works), func(ctx context.Context, i int) error {
+		w := &works[i]
+		live, err := r.cluster.Get(ctx, w.Object)
+		switch {
+		case apierrors.IsNotFound(err), errors.Is(err, scan.ErrNotServed):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", w.Object, err)
+		}
+		was := w.seen
+		if w.verb != doNothing {
+			was = w.After
+		}
+		if r.plan.old.free(live) || was != nil && !r.plan.old.free(was) {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", w.Object, ErrConcurrent)
+	})
 }
 
 // keep writes the record in a phase.
@@ -155,14 +212,6 @@ func (r *run) keep(ctx context.Context, phase Phase) error {
 	}
 	r.record.Phase = phase
 	return r.store.write(ctx, r.record)
-}
-
-// sameRecord tells whether the record that is there says all that it should.
-func (r *run) sameRecord() bool {
-	old, next := r.plan.old, r.record
-	return old.object != nil && old.Phase == PhaseApplied && len(old.Stale) == 0 &&
-		old.SetVersion == next.SetVersion && reflect.DeepEqual(old.Options, next.Options) &&
-		slices.Equal(old.Stages, next.Stages) && old.sameSteps(next)
 }
 
 // do makes one change.

@@ -71,7 +71,7 @@ func TestTouchable(t *testing.T) {
 		path fieldPath
 		want bool
 	}{
-		{namespace, fieldPath{"metadata", "labels"}, true},
+		{namespace, fieldPath{"metadata", "labels"}, false},
 		{namespace, fieldPath{"metadata", "labels", "pod-security.kubernetes.io/warn"}, true},
 		{namespace, fieldPath{"metadata", "labels", "escape-scanner.github.io/set"}, true},
 		{namespace, fieldPath{"metadata", "labels", "team"}, false},

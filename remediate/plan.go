@@ -100,3 +100,17 @@ func (p *Plan) Pending() int {
 	}
 	return n
 }
+
+// Idle tells whether there is nothing to do at all: objects and record are as they
+// should be. A plan without pending changes may still have to put the record right.
+func (p *Plan) Idle() bool {
+	if p.Pending() > 0 {
+		return false
+	}
+	if p.Rollback {
+		return p.old.object == nil
+	}
+	last := *p.next
+	last.steps = p.final
+	return p.old.says(&last)
+}

@@ -220,6 +220,11 @@ func (b *builder) begin(ref Ref, part set.Part, live *unstructured.Unstructured)
 	}
 	known := *recorded
 	known.Part, known.Object, known.Leaving = part, ref, false
+	if live != nil && known.Existed && live.GetLabels()[set.LabelSet] == b.set.Options.Name {
+		// One that was restored from a backup has another UID, and what was before us stays
+		// what it was.
+		known.UID = live.GetUID()
+	}
 	switch {
 	case live == nil && known.Existed,
 		live != nil && known.Existed && live.GetUID() != known.UID,

@@ -1,11 +1,13 @@
 package remediate
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -222,6 +224,20 @@ func (r *record) encodeSteps() ([]map[string]any, error) {
 		return nil, fmt.Errorf("record of set %s: it would take %d ConfigMaps, and %d are the most: use several sets, each for some of the namespaces", r.Set, len(chunks), maxParts)
 	}
 	return chunks, nil
+}
+
+// says tells whether a record that is there says of an apply that ended all that the
+// other one would.
+func (r *record) says(next *record) bool {
+	return r.object != nil && r.Phase == PhaseApplied && len(r.Stale) == 0 &&
+		r.SetVersion == next.SetVersion && sameJSON(r.Options, next.Options) &&
+		slices.Equal(r.Stages, next.Stages) && r.sameSteps(next)
+}
+
+func sameJSON(a, b any) bool {
+	textA, errA := json.Marshal(a)
+	textB, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(textA, textB)
 }
 
 // sameSteps tells whether two records would be written with the same steps.
