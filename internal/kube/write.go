@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -45,7 +46,7 @@ func (w *Writer) Get(ctx context.Context, ref remediate.Ref) (*unstructured.Unst
 		}
 		return err
 	})
-	return object, subject(what, "", unserved(err))
+	return object, subject(what, "", w.unserved(ctx, ref, err))
 }
 
 // List reads the objects of a kind that a label selector matches, in a namespace or,
@@ -120,7 +121,7 @@ func (w *Writer) Delete(ctx context.Context, ref remediate.Ref, uid types.UID, r
 		return subject(what, "", err)
 	}
 	request := locate(w.verb("DELETE"), mapping, ref).SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
-	return subject(what, "", unserved(request.Do(ctx).Error()))
+	return subject(what, "", w.unserved(ctx, ref, request.Do(ctx).Error()))
 }
 
 // write sends an object to where request says.
@@ -145,7 +146,7 @@ func (w *Writer) write(ctx context.Context, verb string, object *unstructured.Un
 		r.Param("dryRun", metav1.DryRunAll)
 	}
 	written, err := send(ctx, r)
-	return written, subject(what, "", unserved(err))
+	return written, subject(what, "", w.unserved(ctx, ref, err))
 }
 
 // verb begins a request that is made once. client-go by itself would send a write
@@ -222,17 +223,26 @@ func (w *Writer) mapping(ctx context.Context, ref remediate.Ref) (*meta.RESTMapp
 	return mapping, nil
 }
 
-// unserved is scan.ErrNotServed where the server does not even know the path: the
-// kind was taken away since it was asked what it serves.
-func unserved(err error) error {
-	var status apierrors.APIStatus
-	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || status.Status().Details == nil {
+// unserved tells apart what may stand behind an answer that the server does not even
+// know the path: the kind was taken away since it was asked what it serves, or its
+// version was. As long as the server contradicts itself, neither is known.
+func (w *Writer) unserved(ctx context.Context, ref remediate.Ref, err error) error {
+	if !pathUnknown(err) {
 		return err
 	}
-	for _, cause := range status.Status().Details.Causes {
-		if cause.Type == metav1.CauseTypeUnexpectedServerResponse {
-			return fmt.Errorf("%w (any more)", scan.ErrNotServed)
-		}
+	w.cluster.kinds.forget(ctx)
+	if _, now := w.mapping(ctx, ref); now != nil {
+		return now
 	}
-	return err
+	return fmt.Errorf("the API server names %s among what it serves, and does not know it: ask again when it has settled (%v)", ref.APIVersion, err) //nolint:errorlint // It is no answer that the object is not there.
+}
+
+func pathUnknown(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == metav1.CauseTypeUnexpectedServerResponse
+	})
 }
