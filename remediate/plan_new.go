@@ -101,6 +101,9 @@ func (p *Plan) assemble(b *builder, all []*planned, gone []work) {
 		next.steps = append(next.steps, leaving)
 	}
 	p.next = &next
+	if p.Unfinished == "" && p.Pending() == 0 && len(p.Blocked()) == 0 && !p.Idle() {
+		p.Notes = append(p.Notes, "the objects are as they should be, and an apply only brings the record of the set up to date")
+	}
 }
 
 // stages are those that are planned, in order.

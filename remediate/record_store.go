@@ -20,6 +20,13 @@ import (
 // ErrConcurrent says that another apply or rollback of the same set has begun since.
 var ErrConcurrent = errors.New("another apply or rollback of this set has written its record meanwhile: see the status, then plan again")
 
+// RecordError says that a record could not be read, or is not believed.
+type RecordError struct{ err error }
+
+func (e *RecordError) Error() string { return e.err.Error() }
+
+func (e *RecordError) Unwrap() error { return e.err }
+
 // store keeps records in a namespace.
 type store struct {
 	cluster   Cluster
@@ -40,10 +47,10 @@ func (s store) read(ctx context.Context, setName string) (*record, error) {
 	case apierrors.IsNotFound(err):
 		return r, nil
 	case err != nil:
-		return nil, fmt.Errorf("record of set %s: %w", setName, err)
+		return nil, &RecordError{fmt.Errorf("record of set %s: %w", setName, err)}
 	}
 	if err := s.decode(ctx, r, object); err != nil {
-		return nil, fmt.Errorf("record of set %s, ConfigMap %s/%s: %w", setName, s.namespace, recordName(setName), err)
+		return nil, &RecordError{fmt.Errorf("record of set %s, ConfigMap %s/%s: %w", setName, s.namespace, recordName(setName), err)}
 	}
 	return r, nil
 }
@@ -281,7 +288,7 @@ func Sets(ctx context.Context, c Cluster, recordNamespace string) ([]string, err
 	s := newStore(c, PlanOptions{RecordNamespace: recordNamespace})
 	objects, err := c.List(ctx, schema.GroupKind{Kind: "ConfigMap"}, s.namespace, set.LabelManagedBy+"="+set.ManagedBy+","+set.LabelSet)
 	if err != nil {
-		return nil, fmt.Errorf("records: %w", err)
+		return nil, &RecordError{fmt.Errorf("records: %w", err)}
 	}
 	var names []string
 	for i := range objects {

@@ -78,7 +78,7 @@ func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flag
 		}
 		return stop()
 	}
-	if p.view.Plan.Pending() == 0 && p.view.Plan.Unfinished == "" {
+	if p.view.Plan.Idle() {
 		return a.writePlan(&f.documentFlags, cfg, &p.view)
 	}
 	if !f.json() {
@@ -87,6 +87,9 @@ func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flag
 		}
 	}
 	question := fmt.Sprintf("apply %s to cluster %s?", counted(p.view.Plan.Pending(), "change"), p.patient.name)
+	if p.view.Plan.Pending() == 0 {
+		question = fmt.Sprintf("bring the record of set %s up to date in cluster %s?", p.view.Plan.Set, p.patient.name)
+	}
 	if ok, err := a.agreed(ctx, do, question); !ok {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -92,6 +93,21 @@ func TestLiveRemediateSmoke(t *testing.T) {
 	smoke(t, kubeconfig, "apply", accepted...).want(t, 0, "accepted: --accept", "enforce: Namespace smoke changed", "yes  ", "done:  2 changed")
 	smoke(t, kubeconfig, "apply", accepted...).want(t, 0, "plan:  2 unchanged")
 	smoke(t, kubeconfig, "status").want(t, 0, "set escape-to-host  applied", "IN PLACE   Namespace smoke", "status:  1 in place")
+	// Other options may mean the same objects: the record tells them all the same.
+	smoke(t, kubeconfig, "apply", append(accepted, "--without", "curl")...).want(t, 0, "only brings the record of the set up to date")
+	smoke(t, kubeconfig, "status").want(t, 0, "without curl", "status:  1 in place")
+	smoke(t, kubeconfig, "apply", accepted...).want(t, 0)
+	// A record that nobody can read does not hide the other sets.
+	broken := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "escape-scanner-broken", Labels: map[string]string{"app.kubernetes.io/managed-by": "escape-scanner", "escape-scanner.github.io/set": "broken"}}}
+	records := server.Client().CoreV1().ConfigMaps("kube-system")
+	if _, err := records.Create(t.Context(), broken, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	smoke(t, kubeconfig, "status").want(t, 3, "set broken", "it has no head", "status:  1 in place")
+	smoke(t, kubeconfig, "rollback", "--set", "broken", "--yes").want(t, 3, "record of set broken", "it has no head")
+	if err := records.Delete(t.Context(), broken.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 
 	_, err := server.Client().CoreV1().Namespaces().Patch(t.Context(), "smoke", "application/merge-patch+json",
 		[]byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged","team":"b"}}}`), metav1.PatchOptions{FieldManager: "kubectl-label"})

@@ -294,7 +294,7 @@ func (p *planned) next(a *app, flags *pflag.FlagSet) []string {
 			next = append(next, a.command("plan", flags, append(how, "fit")...)+" --fit precise   spares what protects nothing")
 		}
 		return next
-	case view.Plan.Pending() > 0:
+	case !view.Plan.Idle():
 		return []string{a.command("apply", flags, how...)}
 	}
 	return []string{a.command("status", flags, notOf(flags, statusFlagNames())...)}
@@ -354,6 +354,9 @@ func noCluster(name string, err error) error {
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return fmt.Errorf("cluster %s: %w%s", name, err, hint)
+	}
+	if _, ok := errors.AsType[*remediate.RecordError](err); ok {
+		return &exitError{code: exitIncomplete, err: err}
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,12 +86,19 @@ func (a *app) remediateStatus(ctx context.Context, p *patient, name, records str
 		}
 	}
 	all := &report.Standings{Tool: "escape-scanner", Version: a.version, Time: a.now(), Cluster: p.name, ServerVersion: version, Failures: failures, Records: records}
+	var unread []error
 	for _, name := range names {
 		status, err := remediate.ReadStatus(ctx, p.writes, name, remediate.PlanOptions{RecordNamespace: records})
 		if err != nil {
-			return err
+			// Of the others there may be something to tell.
+			unread = append(unread, err)
+			all.Failures = append(all.Failures, scan.FailureOf("set "+name, records, err, "how this set stands"))
+			continue
 		}
 		all.Sets = append(all.Sets, report.Standing{Status: status})
+	}
+	if len(all.Sets) == 0 && len(unread) > 0 {
+		return errors.Join(unread...)
 	}
 	if err := a.bites(ctx, p, all); err != nil {
 		return err
