@@ -30,7 +30,7 @@ controlplane: ## Put the tests' kube-apiserver, etcd and CRDs in bin/
 
 .PHONY: test
 test: controlplane ## Run all tests with the race detector, then every fuzz target briefly
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 25m ./...
 	./hack/fuzz.sh 500x 1
 
 .PHONY: fuzz

@@ -55,17 +55,20 @@ func (c *cure) wantExit(verb string, code int) string {
 // kill kills a verb when its nth write was carried out, before it is told of it.
 func (c *cure) kill(verb string, nth int) {
 	c.Helper()
-	k := &cutter{nth: nth, when: afterIt}
-	proxy := kubetest.NewProxy(c, c.server.Config(), k.hook)
-	cmd := c.program(proxy.Config(), verb)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	k.then = func() {
-		if err := cmd.Process.Kill(); err != nil {
+	started := make(chan *os.Process, 1)
+	k := &cutter{nth: nth, when: afterIt, then: func() {
+		if err := (<-started).Kill(); err != nil {
 			c.Error(err)
 		}
+	}}
+	cmd := c.program(kubetest.NewProxy(c, c.server.Config(), k.hook).Config(), verb)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
 	}
-	if err := cmd.Run(); err == nil || k.writes() != nth || cmd.ProcessState.Exited() {
+	started <- cmd.Process
+	if err := cmd.Wait(); err == nil || k.writes() != nth || cmd.ProcessState.Exited() {
 		c.Fatalf("%s was not killed at write %d of %d: %v %s", verb, nth, k.writes(), err, out.String())
 	}
 }
