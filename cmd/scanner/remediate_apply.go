@@ -81,10 +81,8 @@ func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flag
 	if p.view.Plan.Idle() {
 		return a.writePlan(&f.documentFlags, cfg, &p.view)
 	}
-	if !f.json() {
-		if err := a.writePlan(&f.documentFlags, cfg, &p.view); err != nil {
-			return err
-		}
+	if err := a.showPlan(&f.documentFlags, do, cfg, &p.view); err != nil {
+		return err
 	}
 	question := fmt.Sprintf("apply %s to cluster %s?", counted(p.view.Plan.Pending(), "change"), p.patient.name)
 	if p.view.Plan.Pending() == 0 {
@@ -187,7 +185,7 @@ func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation
 			return report.WritePlanJSON(w, r)
 		}
 	}
-	if err := write(a.stdout, view, a.planStyle(how.doc, how.cfg)); err != nil {
+	if err := write(a.stdout, view, a.planStyle(a.stdout, how.doc, how.cfg)); err != nil {
 		return err
 	}
 	return a.concludeResult(ctx, view, err)

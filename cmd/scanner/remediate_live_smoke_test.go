@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,6 +163,11 @@ func TestLiveRemediateAsks(t *testing.T) {
 			t.Errorf("%q: exit %d, %s\n%s", typed, got, stdout, stderr)
 		}
 	}
+	// Who is asked has seen the plan, also where standard output is for a document.
+	_, stdout, stderr := invoke(t.Context(), answering(t), strings.NewReader("n\n"), append(slices.Clone(args), "-o", "json")...)
+	if plan, _, asked := strings.Cut(stderr, "[y/N]"); !asked || !strings.Contains(plan, "Namespace smoke") || stdout != "" {
+		t.Errorf("with -o json: %s\n%s", stdout, stderr)
+	}
 
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -171,7 +177,7 @@ func TestLiveRemediateAsks(t *testing.T) {
 		t.Errorf("interrupted: exit %d, %s", got, stderr)
 	}
 
-	got, stdout, stderr := invoke(t.Context(), answering(t), strings.NewReader("y\n"), args...)
+	got, stdout, stderr = invoke(t.Context(), answering(t), strings.NewReader("y\n"), args...)
 	if got != 0 || namespaceLabels(t, server) == before {
 		t.Errorf("yes: exit %d, %s\n%s", got, stdout, stderr)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -264,12 +265,24 @@ func (a *app) writePlan(f *documentFlags, cfg *config.Config, r *report.Remediat
 	if f.json() {
 		return report.WritePlanJSON(a.stdout, r)
 	}
-	return report.WritePlan(a.stdout, r, a.planStyle(f, cfg))
+	return report.WritePlan(a.stdout, r, a.planStyle(a.stdout, f, cfg))
 }
 
-func (a *app) planStyle(f *documentFlags, cfg *config.Config) report.PlanOptions {
+// showPlan writes the plan that is about to be done. Where standard output is for one
+// document at the end, whoever is asked reads it on standard error.
+func (a *app) showPlan(f *documentFlags, do doFlags, cfg *config.Config, r *report.Remediation) error {
+	switch {
+	case !f.json():
+		return a.writePlan(f, cfg, r)
+	case !do.yes:
+		return report.WritePlan(a.stderr, r, a.planStyle(a.stderr, f, cfg))
+	}
+	return nil
+}
+
+func (a *app) planStyle(w io.Writer, f *documentFlags, cfg *config.Config) report.PlanOptions {
 	return report.PlanOptions{
-		Width: a.width(a.stdout), Color: a.color(cfg.Color, a.stdout), Diffs: report.Diffs(f.diff), Verbose: f.verbose,
+		Width: a.width(w), Color: a.color(cfg.Color, w), Diffs: report.Diffs(f.diff), Verbose: f.verbose,
 	}
 }
 

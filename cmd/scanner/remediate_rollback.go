@@ -73,10 +73,8 @@ func (a *app) remediateRollback(ctx context.Context, p *patient, name string, op
 	if len(plan.Changes) == 0 {
 		return a.writePlan(doc, cfg, view)
 	}
-	if !doc.json() {
-		if err := a.writePlan(doc, cfg, view); err != nil {
-			return err
-		}
+	if err := a.showPlan(doc, do, cfg, view); err != nil {
+		return err
 	}
 	question := fmt.Sprintf("put back %s of cluster %s?", counted(plan.Pending(), "object"), p.name)
 	if ok, err := a.agreed(ctx, do, question); !ok {

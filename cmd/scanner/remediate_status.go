@@ -107,7 +107,7 @@ func (a *app) remediateStatus(ctx context.Context, p *patient, name, records str
 	if doc.json() {
 		err = report.WriteStatusJSON(a.stdout, all)
 	} else {
-		err = report.WriteStatus(a.stdout, all, a.planStyle(doc, cfg))
+		err = report.WriteStatus(a.stdout, all, a.planStyle(a.stdout, doc, cfg))
 	}
 	if err != nil {
 		return err
