@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -246,5 +247,23 @@ func TestChangedFilesAreNotWritten(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A document with more findings than are repaired in one is no success.
+func TestManyFindingsAreNotRepairedInSilence(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var text strings.Builder
+	text.WriteString("apiVersion: v1\nkind: Pod\nmetadata: {name: many}\nspec:\n  containers:\n")
+	for i := range 2001 {
+		fmt.Fprintf(&text, "  - {name: c%d, image: x, securityContext: {capabilities: {add: [SYS_TIME]}}}\n", i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pod.yaml"), []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := invoke(t.Context(), testDeps(dir), nil, "remediate", "manifests", "-f", ".")
+	if code != exitIncomplete || stdout != "" || !strings.Contains(stderr, "2001 findings could not be repaired") {
+		t.Errorf("exit code %d, %d bytes, %s", code, len(stdout), stderr)
 	}
 }

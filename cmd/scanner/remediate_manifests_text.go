@@ -25,6 +25,8 @@ func (r *manifestsRun) tell(f *repair.File) {
 		r.documents++
 		place := fmt.Sprintf("%s:%d", f.Name, d.Line)
 		if d.Skipped != "" {
+			// What is left for the same reason is said once.
+			r.left += len(d.Left)
 			r.complain("left alone", place+": "+d.Skipped)
 			continue
 		}

@@ -70,6 +70,9 @@ func (r *Repairer) Document(d *manifest.Document) *Document {
 	w.findings = w.judge(editor)
 	if len(w.findings) > maxFindings {
 		result.Skipped = fmt.Sprintf("it has %d findings, and no more than %d are repaired in one document", len(w.findings), maxFindings)
+		for _, f := range w.findings {
+			result.Left = append(result.Left, Left{f, result.Skipped})
+		}
 		return result
 	}
 	w.run()
