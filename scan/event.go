@@ -10,9 +10,12 @@ import (
 // same number and never renamed.
 const SchemaVersion = 1
 
-// Event is one record of the stream: exactly one of its fields is set. As a line
-// of JSON it is the native format, which a saved file replays from.
+// Event is one record of the stream: exactly one of its fields is set, beside the
+// time. As a line of JSON it is the native format, which a saved file replays from.
 type Event struct {
+	// Time is when it was learned, by the scanner's clock; zero in a scan, which tells
+	// its time once, in Start.
+	Time time.Time `json:"time,omitzero"`
 	// Start comes first, once.
 	Start *Start `json:"start,omitempty"`
 	// Progress says how far reading has come. It carries no result.
@@ -23,10 +26,19 @@ type Event struct {
 	Policy *Policy `json:"policy,omitempty"`
 	// Finding is one thing wrong in one place.
 	Finding *Finding `json:"finding,omitempty"`
+	// Resolved takes back what was told before. Only a watch takes back.
+	Resolved *Resolved `json:"resolved,omitempty"`
 	// Verdict is the judgement on one workload; it follows its findings.
 	Verdict *WorkloadVerdict `json:"verdict,omitempty"`
 	// Failure is something that should have been read and was not.
 	Failure *Failure `json:"failure,omitempty"`
+	// Alert is something that was done in a container and that KubeArmor reported.
+	Alert *Alert `json:"alert,omitempty"`
+	// Lost is a time of which alerts are missing.
+	Lost *Lost `json:"lost,omitempty"`
+	// Picture ends the first full picture of a watch: up to here it told what a scan
+	// would, from here on it tells what changes. The counts are those of an End.
+	Picture *End `json:"picture,omitempty"`
 	// End comes last, once, also when the scan was cut short.
 	End *End `json:"end,omitempty"`
 }
@@ -69,6 +81,8 @@ type Start struct {
 	// the paths of the manifests).
 	Source  SourceKind `json:"source"`
 	Cluster string     `json:"cluster,omitempty"`
+	// Watch is true where the stream goes on after the first picture.
+	Watch bool `json:"watch,omitempty"`
 	// ServerVersion is the API server's own version, as in "v1.36.3".
 	ServerVersion string `json:"serverVersion,omitempty"`
 	// Namespaces limits the run; empty means all of them. Selector is the label
@@ -155,6 +169,10 @@ func (w Workload) String() string {
 type WorkloadVerdict struct {
 	Workload Workload `json:"workload"`
 	Verdict  Verdict  `json:"verdict"`
+	// Was is the verdict that a watch told before this one, empty for the first.
+	// Recount is true where nothing but counts is other than it was told before.
+	Was     Verdict `json:"was,omitempty"`
+	Recount bool    `json:"recount,omitempty"`
 	// Reason is the one sentence that decides.
 	Reason string `json:"reason"`
 	// Severity is the worst of the open escape paths, empty when there is none.

@@ -66,6 +66,8 @@ type Finding struct {
 	// Pods counts the pods that share this, and Claims is as in WorkloadVerdict.
 	Pods   int    `json:"pods,omitempty"`
 	Claims string `json:"claims,omitempty"`
+	// Recount is true where a watch told it before, and nothing but counts is other.
+	Recount bool `json:"recount,omitempty"`
 	// Location is the line of a file to edit.
 	Location *Location `json:"location,omitempty"`
 	// Excepted is set when an exception of the configuration covers the finding:

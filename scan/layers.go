@@ -124,6 +124,8 @@ type Policy struct {
 	// why not everywhere.
 	Bites   Bite     `json:"bites"`
 	Reasons []string `json:"reasons,omitempty"`
+	// Recount is true where a watch told it before, and nothing but counts is other.
+	Recount bool `json:"recount,omitempty"`
 }
 
 // Bite is whether a policy has its effect.

@@ -22,7 +22,10 @@ var rooms = map[string][]string{
 	"internal/manifest": {"scan"},
 	"internal/node":     {"scan"},
 	"internal/oracle":   {},
+	// Events are written there as everywhere: by report.
+	"internal/sink":     {"scan", "report"},
 	"internal/snapshot": {"scan", "internal/manifest"},
+	"internal/watch":    {"scan", "internal/sink"},
 	"remediate":         {"scan"},
 	// It says with the rules what a file lacks, and changes the file.
 	"remediate/repair": {"scan", "internal/manifest"},
@@ -47,6 +50,9 @@ var owners = []struct {
 	{"k8s.io/apiserver", []string{"scan"}, "it evaluates policies in CEL, and scan/admission does that"},
 	{"github.com/cilium/ebpf", []string{"internal/node"}, "only the check of this machine loads programs"},
 	{"google.golang.org/grpc", []string{"internal/armor"}, "only KubeArmor is spoken to by gRPC, and internal/armor does that"},
+	{"github.com/prometheus/", []string{"internal/sink"}, "only the sink of metrics counts for Prometheus"},
+	{"github.com/openreports/", []string{"internal/sink"}, "only the sink of reports writes them"},
+	{"openreports.io/", []string{"internal/sink"}, "only the sink of reports writes them"},
 	{"k8s.io/cli-runtime", []string{"cmd/scanner", "internal/kube"}, "flags belong to the command"},
 	{"sigs.k8s.io/controller-runtime", []string{"internal/kubetest"}, "it starts the tests' control plane and nothing else"},
 	{"github.com/spf13/cobra", []string{"cmd/scanner"}, "flags belong to the command"},

@@ -1,0 +1,272 @@
+package scan
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+)
+
+// maxStateAlerts and maxStateLost bound what a State keeps of alerts: nodes raise as
+// many as they like. The oldest go first.
+const (
+	maxStateAlerts = 10_000
+	maxStateLost   = 1_000
+)
+
+// State is the picture that a stream of events has drawn so far: what was told and not
+// taken back. It is a Handler, and not safe for concurrent use. What it holds it shares
+// with the events.
+type State struct {
+	start    *Start
+	end      *End
+	nodes    map[string]*Node
+	policies map[PolicyRef]*Policy
+	rows     map[RowRef]*stateRow
+	failures map[FailureRef]*Failure
+	alerts   recent[*Alert]
+	lost     recent[*Lost]
+}
+
+// stateRow is what was told of one row.
+type stateRow struct {
+	verdict  *WorkloadVerdict
+	findings map[string]*Finding
+}
+
+// NewState is a picture of nothing.
+func NewState() *State {
+	return &State{
+		nodes: map[string]*Node{}, policies: map[PolicyRef]*Policy{},
+		rows: map[RowRef]*stateRow{}, failures: map[FailureRef]*Failure{},
+		alerts: newRecent[*Alert](maxStateAlerts), lost: newRecent[*Lost](maxStateLost),
+	}
+}
+
+// Handle takes in an event. It never fails.
+func (s *State) Handle(e Event) error {
+	switch {
+	case e.Start != nil:
+		*s = *NewState()
+		s.start = e.Start
+	case e.Node != nil:
+		s.nodes[e.Node.Name] = e.Node
+	case e.Policy != nil:
+		s.policies[e.Policy.Ref()] = e.Policy
+	case e.Finding != nil:
+		s.row(RowRef{e.Finding.Workload, e.Finding.Claims}).findings[e.Finding.Fingerprint()] = e.Finding
+	case e.Verdict != nil:
+		s.row(RowRef{e.Verdict.Workload, e.Verdict.Claims}).verdict = e.Verdict
+	case e.Failure != nil:
+		s.failures[e.Failure.Ref()] = e.Failure
+	case e.Resolved != nil:
+		s.resolve(e.Resolved)
+	case e.Alert != nil:
+		s.alerts.put(e.Alert.ID, e.Alert)
+	case e.Lost != nil:
+		s.lost.put(e.Lost.ID, e.Lost)
+	case e.Picture != nil:
+		s.end = e.Picture
+	case e.End != nil:
+		s.end = e.End
+	}
+	return nil
+}
+
+func (s *State) row(ref RowRef) *stateRow {
+	r := s.rows[ref]
+	if r == nil {
+		r = &stateRow{findings: map[string]*Finding{}}
+		s.rows[ref] = r
+	}
+	return r
+}
+
+func (s *State) resolve(r *Resolved) {
+	switch r.What {
+	case ResolvedFinding:
+		if r.Workload == nil || r.Finding == nil {
+			return
+		}
+		ref := RowRef{*r.Workload, r.Claims}
+		if row := s.rows[ref]; row != nil {
+			delete(row.findings, r.Finding.Fingerprint)
+			if row.verdict == nil && len(row.findings) == 0 {
+				delete(s.rows, ref)
+			}
+		}
+	case ResolvedWorkload:
+		if r.Workload != nil {
+			delete(s.rows, RowRef{*r.Workload, r.Claims})
+		}
+	case ResolvedNode:
+		delete(s.nodes, r.Node)
+	case ResolvedPolicy:
+		if r.Policy != nil {
+			delete(s.policies, *r.Policy)
+		}
+	case ResolvedFailure:
+		if r.Failure != nil {
+			delete(s.failures, *r.Failure)
+		}
+	}
+}
+
+// Start is that of the stream, nil before it.
+func (s *State) Start() *Start { return s.start }
+
+// End is the last that was said of the whole: the picture's, or the stream's.
+func (s *State) End() *End { return s.end }
+
+// Verdict is the verdict on a row, nil where there is none.
+func (s *State) Verdict(ref RowRef) *WorkloadVerdict {
+	if r := s.rows[ref]; r != nil {
+		return r.verdict
+	}
+	return nil
+}
+
+// Findings are those of a row, worst first.
+func (s *State) Findings(ref RowRef) []*Finding {
+	r := s.rows[ref]
+	if r == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Values(r.findings), func(a, b *Finding) int { return compareFindings(*a, *b) })
+}
+
+// Rows are the names of all rows, in the order of a scan: those with a verdict first.
+func (s *State) Rows() []RowRef {
+	return slices.SortedFunc(maps.Keys(s.rows), func(a, b RowRef) int {
+		return cmp.Or(s.rank(a)-s.rank(b), compareRowRefs(a, b))
+	})
+}
+
+func (s *State) rank(ref RowRef) int {
+	if s.rows[ref].verdict == nil {
+		return 1
+	}
+	return 0
+}
+
+func compareRowRefs(a, b RowRef) int {
+	return cmp.Or(cmp.Compare(a.Workload.Namespace, b.Workload.Namespace), cmp.Compare(a.Workload.Kind, b.Workload.Kind),
+		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Claims, b.Claims))
+}
+
+// Nodes are the nodes in the order of their names.
+func (s *State) Nodes() []*Node {
+	return slices.SortedFunc(maps.Values(s.nodes), func(a, b *Node) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Policies are the policies in the order of a scan.
+func (s *State) Policies() []*Policy {
+	return slices.SortedFunc(maps.Values(s.policies), func(a, b *Policy) int {
+		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// Failures are what could not be read, in the order of a scan.
+func (s *State) Failures() []*Failure {
+	return slices.SortedFunc(maps.Values(s.failures), func(a, b *Failure) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
+	})
+}
+
+// Alerts are the latest, oldest first.
+func (s *State) Alerts() iter.Seq[*Alert] { return s.alerts.all() }
+
+// Lost are the latest gaps, oldest first.
+func (s *State) Lost() iter.Seq[*Lost] { return s.lost.all() }
+
+// Events tells the picture as a scan would: to one who comes later, or to a format
+// that knows no changes. There is no End, and no Start where none was told. Marks of
+// change are taken off.
+func (s *State) Events() iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		if s.start != nil && !yield(Event{Start: s.start}) {
+			return
+		}
+		for _, n := range s.Nodes() {
+			if !yield(Event{Node: n}) {
+				return
+			}
+		}
+		for _, f := range s.Failures() {
+			if !yield(Event{Failure: f}) {
+				return
+			}
+		}
+		if !s.rowEvents(yield) {
+			return
+		}
+		for _, p := range s.Policies() {
+			plain := *p
+			plain.Recount = false
+			if !yield(Event{Policy: &plain}) {
+				return
+			}
+		}
+		for a := range s.Alerts() {
+			if !yield(Event{Alert: a}) {
+				return
+			}
+		}
+		for l := range s.Lost() {
+			if !yield(Event{Lost: l}) {
+				return
+			}
+		}
+	}
+}
+
+func (s *State) rowEvents(yield func(Event) bool) bool {
+	for _, ref := range s.Rows() {
+		for _, f := range s.Findings(ref) {
+			plain := *f
+			plain.Recount = false
+			if !yield(Event{Finding: &plain}) {
+				return false
+			}
+		}
+		if v := s.rows[ref].verdict; v != nil {
+			plain := *v
+			plain.Was, plain.Recount = "", false
+			if !yield(Event{Verdict: &plain}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// recent keeps the latest of things that have names. Putting one again keeps its
+// place.
+type recent[T any] struct {
+	most  int
+	by    map[string]T
+	order []string
+}
+
+func newRecent[T any](most int) recent[T] { return recent[T]{most: most, by: map[string]T{}} }
+
+func (r *recent[T]) put(id string, t T) {
+	if _, known := r.by[id]; !known {
+		if len(r.order) == r.most {
+			delete(r.by, r.order[0])
+			r.order = r.order[1:]
+		}
+		r.order = append(r.order, id)
+	}
+	r.by[id] = t
+}
+
+func (r *recent[T]) all() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, id := range r.order {
+			if !yield(r.by[id]) {
+				return
+			}
+		}
+	}
+}
