@@ -15,6 +15,27 @@ const (
 	KeyColor           = "color"
 	KeyPageSize        = "page-size"
 	KeySARIFCategory   = "sarif-category"
+
+	// Those of a watch.
+	KeyWatchOutput         = "watch-output"
+	KeyRotateSize          = "rotate-size"
+	KeyRotateKeep          = "rotate-keep"
+	KeyKubeArmor           = "kubearmor"
+	KeyKubeArmorTLS        = "kubearmor-tls"
+	KeyKubeArmorCA         = "kubearmor-ca"
+	KeyKubeArmorCert       = "kubearmor-cert"
+	KeyKubeArmorKey        = "kubearmor-key"
+	KeyKubeArmorServerName = "kubearmor-server-name"
+	KeyListen              = "listen"
+	KeyReports             = "reports"
+	KeyEvents              = "events"
+	KeyWebhook             = "webhook"
+	KeyWebhookSecretFile   = "webhook-secret-file"
+	KeyWebhookCA           = "webhook-ca"
+	KeyWebhookSeverity     = "webhook-severity"
+	KeyLeaderElect         = "leader-elect"
+	KeyLeaseNamespace      = "lease-namespace"
+
 	// KeyExceptions has no flag and no variable: an exception needs a reason, and
 	// a place that reviewers see.
 	KeyExceptions = "exceptions"
@@ -44,9 +65,43 @@ type Config struct {
 	PageSize int
 	// SARIFCategory tells several SARIF uploads for one commit apart.
 	SARIFCategory string
+	// Watch is what only a watch asks about.
+	Watch Watch
 	// Exceptions are the findings that are accepted.
 	Exceptions []Exception
 }
+
+// Watch is what is in force for a watch. Paths are relative to the working directory.
+type Watch struct {
+	// Output holds FORMAT or FORMAT=FILE with the formats text and jsonl; Outputs takes
+	// it apart. Files are rotated when they have RotateSize MiB, and RotateKeep old ones
+	// stay.
+	Output                 []string
+	RotateSize, RotateKeep int
+	// KubeArmor are addresses (HOST:PORT) of relays; none means that the relay is looked
+	// for in the cluster. KubeArmorTLS is "auto", "on" or "off"; the files are of
+	// certificates in PEM, empty for those of the cluster.
+	KubeArmor                                               []string
+	KubeArmorTLS                                            string
+	KubeArmorCA, KubeArmorCert, KubeArmorKey, KubeArmorName string
+	// Listen is the address of /metrics, /healthz and /readyz, empty for none.
+	Listen string
+	// Reports is "off", "auto", "openreports" or "policyreport".
+	Reports string
+	// Events is true where Kubernetes Events are written.
+	Events bool
+	// Webhook is a URL, empty for none; WebhookSecretFile holds the key that signs,
+	// WebhookCA the certificates that are trusted beside the system's, WebhookSeverity
+	// is the least severity that is sent.
+	Webhook, WebhookSecretFile, WebhookCA, WebhookSeverity string
+	// LeaderElect makes several replicas choose one that writes, by a Lease in
+	// LeaseNamespace.
+	LeaderElect    bool
+	LeaseNamespace string
+}
+
+// Outputs takes Output apart, as Config.Outputs does.
+func (w *Watch) Outputs() []Output { return takeApart(w.Output) }
 
 // Output is one output that was asked for.
 type Output struct {
@@ -63,9 +118,11 @@ func Default() *Config {
 
 // Outputs takes Output apart. It is meant for a valid Config: what the formats
 // and files may be is checked by Validate.
-func (c *Config) Outputs() []Output {
-	outs := make([]Output, 0, len(c.Output))
-	for _, s := range c.Output {
+func (c *Config) Outputs() []Output { return takeApart(c.Output) }
+
+func takeApart(output []string) []Output {
+	outs := make([]Output, 0, len(output))
+	for _, s := range output {
 		format, file, _ := strings.Cut(s, "=")
 		if file == "-" {
 			file = ""
@@ -77,14 +134,17 @@ func (c *Config) Outputs() []Output {
 
 // normalise writes words from closed lists in lower case: "HIGH" is no mystery.
 func (c *Config) normalise() {
-	for _, word := range []*string{&c.Level, &c.PSSVersion, &c.FailOn, &c.Color} {
+	words := []*string{&c.Level, &c.PSSVersion, &c.FailOn, &c.Color, &c.Watch.KubeArmorTLS, &c.Watch.Reports, &c.Watch.WebhookSeverity}
+	for _, word := range words {
 		*word = strings.ToLower(*word)
 	}
-	for i, s := range c.Output {
-		format, file, found := strings.Cut(s, "=")
-		if format = strings.ToLower(format); found {
-			format += "=" + file
+	for _, output := range [][]string{c.Output, c.Watch.Output} {
+		for i, s := range output {
+			format, file, found := strings.Cut(s, "=")
+			if format = strings.ToLower(format); found {
+				format += "=" + file
+			}
+			output[i] = format
 		}
-		c.Output[i] = format
 	}
 }

@@ -28,7 +28,12 @@ func readEnviron(environ []string, all *problems) environment {
 	// The flags' own parsers read the values, so that a list is written alike in
 	// both places.
 	flags := pflag.NewFlagSet("environment", pflag.ContinueOnError)
-	AddFlags(flags)
+	list := keys()
+	for i := range list {
+		// Of two keys whose flags have one name, both have a variable.
+		list[i].flag, list[i].short = "", ""
+	}
+	addFlags(flags, list, nil)
 	service := serviceVariable()
 	seen := map[string]bool{}
 	for _, entry := range environ {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -12,27 +13,59 @@ type key struct {
 	name, short, usage string
 	// fallback is the default; its type is the type of the key.
 	fallback any
+	// flag is the name of the flag where that is another.
+	flag string
 }
 
-func keys() []key {
+func (k key) flagName() string { return cmp.Or(k.flag, k.name) }
+
+func keys() []key { return append(scanKeys(), watchKeys()...) }
+
+func scanKeys() []key {
 	return []key{
-		{KeyLevel, "", "judge pods by this `LEVEL` of the Pod Security Standards: " + strings.Join(levels(), ", "), "baseline"},
-		{KeyPSSVersion, "", "`VERSION` of the Pod Security Standards: server (that of the API server), latest, or v1.N", "server"},
-		{KeyFailOn, "", "exit with 1 on findings of this `SEVERITY` and above: " + strings.Join(severities(), ", "), "high"},
-		{KeyAllowIncomplete, "", "succeed even when something could not be read (otherwise exit with 3)", false},
-		{KeyOutput, "o", "`FORMAT[=FILE]` to write: " + strings.Join(formats(), ", ") + "; may be repeated, one of them to standard output", []string{"table"}},
-		{KeyBaseline, "", "report and gate only what is not in this `FILE`, the json or jsonl of an earlier run", ""},
-		{KeyManifests, "", "`PATHS` of the manifests that declare the live workloads, so that findings name the line to edit", []string{}},
-		{KeyColor, "", "colour the output: `WHEN` is " + strings.Join(colors(), ", "), "auto"},
-		{KeyPageSize, "", "ask the API server for `N` objects at a time, 1 to 10000", 500},
-		{KeySARIFCategory, "", "`CATEGORY` of the SARIF run, to tell several uploads for one commit apart", "escape-scanner"},
+		{name: KeyLevel, usage: "judge pods by this `LEVEL` of the Pod Security Standards: " + strings.Join(levels(), ", "), fallback: "baseline"},
+		{name: KeyPSSVersion, usage: "`VERSION` of the Pod Security Standards: server (that of the API server), latest, or v1.N", fallback: "server"},
+		{name: KeyFailOn, usage: "exit with 1 on findings of this `SEVERITY` and above: " + strings.Join(severities(), ", "), fallback: "high"},
+		{name: KeyAllowIncomplete, usage: "succeed even when something could not be read (otherwise exit with 3)", fallback: false},
+		{name: KeyOutput, short: "o", usage: "`FORMAT[=FILE]` to write: " + strings.Join(formats(), ", ") + "; may be repeated, one of them to standard output", fallback: []string{"table"}},
+		{name: KeyBaseline, usage: "report and gate only what is not in this `FILE`, the json or jsonl of an earlier run", fallback: ""},
+		{name: KeyManifests, usage: "`PATHS` of the manifests that declare the live workloads, so that findings name the line to edit", fallback: []string{}},
+		{name: KeyColor, usage: "colour the output: `WHEN` is " + strings.Join(colors(), ", "), fallback: "auto"},
+		{name: KeyPageSize, usage: "ask the API server for `N` objects at a time, 1 to 10000", fallback: 500},
+		{name: KeySARIFCategory, usage: "`CATEGORY` of the SARIF run, to tell several uploads for one commit apart", fallback: "escape-scanner"},
 	}
 }
 
-func levels() []string     { return []string{"baseline", "restricted"} }
-func severities() []string { return []string{"critical", "high", "medium", "low", "none"} }
-func formats() []string    { return []string{"table", "json", "jsonl", "sarif"} }
-func colors() []string     { return []string{"auto", "always", "never"} }
+func watchKeys() []key {
+	return []key{
+		{name: KeyWatchOutput, flag: "output", short: "o", usage: "`FORMAT[=FILE]` to write: " + strings.Join(watchFormats(), ", ") + "; may be repeated, one of them to standard output", fallback: []string{"text"}},
+		{name: KeyRotateSize, usage: "begin a new output file after `MIB`", fallback: 100},
+		{name: KeyRotateKeep, usage: "keep `N` old output files", fallback: 5},
+		{name: KeyKubeArmor, usage: "listen to KubeArmor at these `ADDRESSES` (HOST:PORT; default: its relay, by its Service or through the API server)", fallback: []string{}},
+		{name: KeyKubeArmorTLS, usage: "TLS to KubeArmor: auto (when its secrets are there), on, off", fallback: "auto"},
+		{name: KeyKubeArmorCA, usage: "`FILE` of the certificates that KubeArmor's is checked with (PEM)", fallback: ""},
+		{name: KeyKubeArmorCert, usage: "`FILE` of the certificate to show to KubeArmor (PEM)", fallback: ""},
+		{name: KeyKubeArmorKey, usage: "`FILE` of its key (PEM)", fallback: ""},
+		{name: KeyKubeArmorServerName, usage: "`NAME` in KubeArmor's certificate, where it is not the address", fallback: ""},
+		{name: KeyListen, usage: "serve /metrics, /healthz and /readyz at this `ADDRESS`, as in :8080", fallback: ""},
+		{name: KeyReports, usage: "keep a report for each workload in the cluster: `KIND` is " + strings.Join(reportKinds(), ", "), fallback: "off"},
+		{name: KeyEvents, usage: "write Kubernetes Events on the workloads", fallback: false},
+		{name: KeyWebhook, usage: "send what happens to this `URL`", fallback: ""},
+		{name: KeyWebhookSecretFile, usage: "`FILE` of the secret that signs what is sent", fallback: ""},
+		{name: KeyWebhookCA, usage: "`FILE` of further certificates to trust the webhook by (PEM)", fallback: ""},
+		{name: KeyWebhookSeverity, usage: "send what has this `SEVERITY` and above", fallback: "high"},
+		{name: KeyLeaderElect, usage: "of several replicas let one write, chosen by a Lease", fallback: false},
+		{name: KeyLeaseNamespace, usage: "`NAMESPACE` of the Lease (default: the pod's own)", fallback: ""},
+	}
+}
+
+func levels() []string       { return []string{"baseline", "restricted"} }
+func severities() []string   { return []string{"critical", "high", "medium", "low", "none"} }
+func formats() []string      { return []string{"table", "json", "jsonl", "sarif"} }
+func watchFormats() []string { return []string{"text", "jsonl"} }
+func reportKinds() []string  { return []string{"off", "auto", "openreports", "policyreport"} }
+func tlsModes() []string     { return []string{"auto", "on", "off"} }
+func colors() []string       { return []string{"auto", "always", "never"} }
 
 // Words lists the words that the key of this name takes, for completion; nil where
 // it takes others.
@@ -48,6 +81,14 @@ func Words(name string) []string {
 		return formats()
 	case KeyColor:
 		return colors()
+	case KeyWatchOutput:
+		return watchFormats()
+	case KeyReports:
+		return reportKinds()
+	case KeyKubeArmorTLS:
+		return tlsModes()
+	case KeyWebhookSeverity:
+		return severities()
 	}
 	return nil
 }
@@ -70,34 +111,53 @@ func (k key) env() string {
 // under the name of a key.
 const ours = "escape-scanner/config"
 
-// AddFlags registers a flag for every key that can have one, but not for those
-// named in without. Lists take commas and repetition, as kubectl's do.
-func AddFlags(fs *pflag.FlagSet, without ...string) {
+// AddFlags registers a flag for every key that can have one and is not of a watch
+// alone, but not for those named in without. Lists take commas and repetition, as
+// kubectl's do.
+func AddFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, scanKeys(), without) }
+
+// AddWatchFlags registers the flags of the keys that only a watch has, but not of those
+// named in without.
+func AddWatchFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, watchKeys(), without) }
+
+// AddFlagOf registers the flags of the keys that are named, whatever they are of.
+func AddFlagOf(fs *pflag.FlagSet, names ...string) {
+	var list []key
 	for _, k := range keys() {
+		if slices.Contains(names, k.name) {
+			list = append(list, k)
+		}
+	}
+	addFlags(fs, list, nil)
+}
+
+func addFlags(fs *pflag.FlagSet, list []key, without []string) {
+	for _, k := range list {
 		if slices.Contains(without, k.name) {
 			continue
 		}
+		name := k.flagName()
 		switch d := k.fallback.(type) {
 		case string:
-			fs.StringP(k.name, k.short, d, k.usage)
+			fs.StringP(name, k.short, d, k.usage)
 		case bool:
-			fs.BoolP(k.name, k.short, d, k.usage)
+			fs.BoolP(name, k.short, d, k.usage)
 		case int:
-			fs.IntP(k.name, k.short, d, k.usage)
+			fs.IntP(name, k.short, d, k.usage)
 		case []string:
-			fs.StringSliceP(k.name, k.short, d, k.usage)
+			fs.StringSliceP(name, k.short, d, k.usage)
 		}
-		fs.Lookup(k.name).Annotations = map[string][]string{ours: {k.name}}
+		fs.Lookup(name).Annotations = map[string][]string{ours: {k.name}}
 	}
 }
 
 // flagOf finds the flag that AddFlags made for the key.
-func flagOf(fs *pflag.FlagSet, name string) *pflag.Flag {
+func flagOf(fs *pflag.FlagSet, k key) *pflag.Flag {
 	if fs == nil {
 		return nil
 	}
-	f := fs.Lookup(name)
-	if f == nil || f.Annotations[ours] == nil {
+	f := fs.Lookup(k.flagName())
+	if f == nil || !slices.Contains(f.Annotations[ours], k.name) {
 		return nil
 	}
 	return f

@@ -122,15 +122,15 @@ func (s *store) merge(l layer) {
 // bind lays the flags over all else.
 func (s *store) bind(flags *pflag.FlagSet) error {
 	for _, k := range keys() {
-		f := flagOf(flags, k.name)
+		f := flagOf(flags, k)
 		if f == nil {
 			continue
 		}
 		if err := s.v.BindPFlag(k.name, f); err != nil && s.err == nil {
-			s.err = fmt.Errorf("flag --%s: %w", k.name, err)
+			s.err = fmt.Errorf("flag --%s: %w", k.flagName(), err)
 		}
 		if f.Changed {
-			s.origins.keys[k.name] = Origin{Kind: OriginFlag, Name: "--" + k.name}
+			s.origins.keys[k.name] = Origin{Kind: OriginFlag, Name: "--" + k.flagName()}
 		}
 	}
 	return s.err
@@ -148,6 +148,30 @@ func (s *store) config() *Config {
 		Color:           s.v.GetString(KeyColor),
 		PageSize:        s.v.GetInt(KeyPageSize),
 		SARIFCategory:   s.v.GetString(KeySARIFCategory),
+		Watch:           s.watch(),
+	}
+}
+
+func (s *store) watch() Watch {
+	return Watch{
+		Output:            slices.Clone(s.v.GetStringSlice(KeyWatchOutput)),
+		RotateSize:        s.v.GetInt(KeyRotateSize),
+		RotateKeep:        s.v.GetInt(KeyRotateKeep),
+		KubeArmor:         slices.Clone(s.v.GetStringSlice(KeyKubeArmor)),
+		KubeArmorTLS:      s.v.GetString(KeyKubeArmorTLS),
+		KubeArmorCA:       s.v.GetString(KeyKubeArmorCA),
+		KubeArmorCert:     s.v.GetString(KeyKubeArmorCert),
+		KubeArmorKey:      s.v.GetString(KeyKubeArmorKey),
+		KubeArmorName:     s.v.GetString(KeyKubeArmorServerName),
+		Listen:            s.v.GetString(KeyListen),
+		Reports:           s.v.GetString(KeyReports),
+		Events:            s.v.GetBool(KeyEvents),
+		Webhook:           s.v.GetString(KeyWebhook),
+		WebhookSecretFile: s.v.GetString(KeyWebhookSecretFile),
+		WebhookCA:         s.v.GetString(KeyWebhookCA),
+		WebhookSeverity:   s.v.GetString(KeyWebhookSeverity),
+		LeaderElect:       s.v.GetBool(KeyLeaderElect),
+		LeaseNamespace:    s.v.GetString(KeyLeaseNamespace),
 	}
 }
 

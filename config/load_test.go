@@ -63,6 +63,10 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		Level: "baseline", PSSVersion: "server", FailOn: "high", Output: []string{"table"},
 		Manifests: []string{}, Color: "auto", PageSize: 500, SARIFCategory: "escape-scanner",
+		Watch: config.Watch{
+			Output: []string{"text"}, RotateSize: 100, RotateKeep: 5, KubeArmor: []string{}, KubeArmorTLS: "auto",
+			Reports: "off", WebhookSeverity: "high",
+		},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

@@ -18,7 +18,7 @@ func (c *Config) Validate(origins Origins) error {
 		v.wrong(KeyPSSVersion, c.PSSVersion, "server, latest or v1.N", nearestVersion(c.PSSVersion))
 	}
 	v.word(KeyFailOn, c.FailOn, severities())
-	v.outputs(c.Output)
+	v.outputs(KeyOutput, c.Output, formats())
 	if c.Baseline != "" {
 		v.path(KeyBaseline, c.Baseline)
 	}
@@ -33,6 +33,7 @@ func (c *Config) Validate(origins Origins) error {
 	if s := c.SARIFCategory; s == "" || harmless(s) != s || strings.HasSuffix(s, "/") {
 		v.wrong(KeySARIFCategory, s, "visible characters with no space or slash at the end", hint{})
 	}
+	v.watch(&c.Watch)
 	for i := range c.Exceptions {
 		v.exception(i, &c.Exceptions[i])
 	}
@@ -77,19 +78,19 @@ func (v *validator) path(key, path string) {
 }
 
 // outputs checks formats, and that no two outputs write to the same place.
-func (v *validator) outputs(outputs []string) {
+func (v *validator) outputs(key string, outputs, formats []string) {
 	if len(outputs) == 0 {
-		v.wrong(KeyOutput, "", "at least one of "+strings.Join(formats(), ", "), hint{})
+		v.wrong(key, "", "at least one of "+strings.Join(formats, ", "), hint{})
 	}
 	writer := map[string]string{}
 	for _, s := range outputs {
 		format, file, toFile := strings.Cut(s, "=")
-		if !slices.Contains(formats(), format) {
-			v.wrong(KeyOutput, s, "FORMAT or FORMAT=FILE, with FORMAT one of "+strings.Join(formats(), ", "), hint{word: format, known: formats()})
+		if !slices.Contains(formats, format) {
+			v.wrong(key, s, "FORMAT or FORMAT=FILE, with FORMAT one of "+strings.Join(formats, ", "), hint{word: format, known: formats})
 			continue
 		}
 		if toFile {
-			v.path(KeyOutput, file)
+			v.path(key, file)
 		} else {
 			file = "-"
 		}
@@ -99,7 +100,7 @@ func (v *validator) outputs(outputs []string) {
 				where = quoted(file)
 			}
 			v.all.addf("%s: %s and %s both go to %s (%s): give one of them a file of its own, as in %s=FILE",
-				KeyOutput, first, format, where, v.origins.Of(KeyOutput), format)
+				key, first, format, where, v.origins.Of(key), format)
 		}
 		writer[file] = format
 	}

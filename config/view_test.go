@@ -28,18 +28,36 @@ exceptions:
 	if err := config.View(&b, cfg, origins); err != nil {
 		t.Fatal(err)
 	}
-	const want = `KEY               VALUE                                                              ORIGIN
-level             restricted                                                         file work/.escape-scanner.yaml:1
-pss-version       server                                                             default
-fail-on           low                                                                environment ESCAPE_SCANNER_FAIL_ON
-allow-incomplete  false                                                              default
-output            [json]                                                             flag --output
-baseline          ""                                                                 default
-manifests         ["a, b", "c\x1b[2J"]                                               file work/.escape-scanner.yaml:2
-color             auto                                                               default
-page-size         500                                                                default
-sarif-category    escape-scanner                                                     default
-exceptions[0]     rule=r namespace=a reason="for a while \u202e" expires=2030-01-01  file work/.escape-scanner.yaml:4
+	const want = `KEY                    VALUE                                                              ORIGIN
+level                  restricted                                                         file work/.escape-scanner.yaml:1
+pss-version            server                                                             default
+fail-on                low                                                                environment ESCAPE_SCANNER_FAIL_ON
+allow-incomplete       false                                                              default
+output                 [json]                                                             flag --output
+baseline               ""                                                                 default
+manifests              ["a, b", "c\x1b[2J"]                                               file work/.escape-scanner.yaml:2
+color                  auto                                                               default
+page-size              500                                                                default
+sarif-category         escape-scanner                                                     default
+watch-output           [text]                                                             default
+rotate-size            100                                                                default
+rotate-keep            5                                                                  default
+kubearmor              []                                                                 default
+kubearmor-tls          auto                                                               default
+kubearmor-ca           ""                                                                 default
+kubearmor-cert         ""                                                                 default
+kubearmor-key          ""                                                                 default
+kubearmor-server-name  ""                                                                 default
+listen                 ""                                                                 default
+reports                off                                                                default
+events                 false                                                              default
+webhook                ""                                                                 default
+webhook-secret-file    ""                                                                 default
+webhook-ca             ""                                                                 default
+webhook-severity       high                                                               default
+leader-elect           false                                                              default
+lease-namespace        ""                                                                 default
+exceptions[0]          rule=r namespace=a reason="for a while \u202e" expires=2030-01-01  file work/.escape-scanner.yaml:4
 `
 	if got := b.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -73,6 +91,25 @@ manifests: []
 color: auto
 page-size: 500
 sarif-category: escape-scanner
+watch-output:
+  - text
+rotate-size: 100
+rotate-keep: 5
+kubearmor: []
+kubearmor-tls: auto
+kubearmor-ca: ""
+kubearmor-cert: ""
+kubearmor-key: ""
+kubearmor-server-name: ""
+listen: ""
+reports: "off"
+events: false
+webhook: ""
+webhook-secret-file: ""
+webhook-ca: ""
+webhook-severity: high
+leader-elect: false
+lease-namespace: ""
 exceptions: []
 `
 	if b.String() != want {
