@@ -1,0 +1,404 @@
+// Package watch is the loop of continuous mode: it takes what changed in the cluster to
+// the tracker, what was reported to the folder of alerts, and what both tell to the
+// sinks. It decides nothing.
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// Feed tells that the cluster is other than it was. kube.Mirror is one.
+type Feed interface {
+	// Ready is signalled when there is something to take.
+	Ready() <-chan struct{}
+	// Take gives what changed since the last time.
+	Take() scan.Changes
+	// Stale is what is not followed now.
+	Stale() []scan.Failure
+}
+
+// Posture keeps the picture. scan.Tracker is one.
+type Posture interface {
+	Begin(ctx context.Context, next scan.Handler) error
+	Update(ctx context.Context, c scan.Changes, next scan.Handler) (more bool, err error)
+	SetExceptions(list []scan.Exception)
+	SetStale(failures []scan.Failure)
+	Place(namespace, pod string) (scan.Place, bool)
+	NextAt() time.Time
+	End(next scan.Handler) error
+}
+
+// Alerts folds what KubeArmor reports. alerts.Folder is one.
+type Alerts interface {
+	Flush(now time.Time, place func(namespace, pod string) (scan.Place, bool), emit func(scan.Event) error) error
+	Close(now time.Time, place func(namespace, pod string) (scan.Place, bool), emit func(scan.Event) error) error
+}
+
+// Flusher is a handler that writes at the end of a batch.
+type Flusher interface{ Flush() error }
+
+// Turn is what one update took, for measurements.
+type Turn struct {
+	Changes  scan.Changes
+	Duration time.Duration
+	Events   int
+}
+
+// Options are what a Loop works with.
+type Options struct {
+	Posture Posture
+	// Feed is nil for a cluster that does not change.
+	Feed Feed
+	// Alerts is nil where nobody listens.
+	Alerts Alerts
+	// Handler gets every event. An error of it ends the loop.
+	Handler scan.Handler
+	// Now is the clock.
+	Now func() time.Time
+	// Window is how long changes are collected before they are judged; 0 means 100 ms.
+	Window time.Duration
+	// AlertsEvery is how often alerts are told; 0 means 200 ms.
+	AlertsEvery time.Duration
+	// Done, where it is not nil, ends the loop when it is closed: a recording is over.
+	Done <-chan struct{}
+	// Observe, where it is not nil, is called after every update.
+	Observe func(Turn)
+}
+
+// Loop is one watch.
+type Loop struct {
+	Options
+	state *scan.State
+
+	mu       sync.Mutex
+	attached []*attachment
+	// exceptions are those that wait to be put in force, nil for none.
+	exceptions *[]scan.Exception
+	nudge      chan struct{}
+
+	alive    atomic.Int64
+	pictured atomic.Bool
+	// batch is the time that the events of this turn carry.
+	batch  time.Time
+	events int
+	stale  string
+}
+
+// attachment is a handler that came later. It lives in the loop's goroutine, but for
+// its first and last moment.
+type attachment struct {
+	handler scan.Handler
+	failed  func(error)
+	begun   bool
+	gone    bool
+}
+
+// New makes a loop. It is run once.
+func New(o Options) *Loop {
+	if o.Window <= 0 {
+		o.Window = 100 * time.Millisecond
+	}
+	if o.AlertsEvery <= 0 {
+		o.AlertsEvery = 200 * time.Millisecond
+	}
+	l := &Loop{Options: o, state: scan.NewState(), nudge: make(chan struct{}, 1)}
+	l.beat()
+	return l
+}
+
+// Alive is when the loop last moved. It does so at least every second.
+func (l *Loop) Alive() time.Time { return time.Unix(0, l.alive.Load()) }
+
+// Pictured reports whether the first picture is complete.
+func (l *Loop) Pictured() bool { return l.pictured.Load() }
+
+// Attach gives a handler the picture as it is, as soon as there is one, and from then
+// on every event, until detach is called. Errors of such a handler detach it.
+func (l *Loop) Attach(h scan.Handler) (detach func()) {
+	a := &attachment{handler: h}
+	l.mu.Lock()
+	l.attached = append(l.attached, a)
+	l.mu.Unlock()
+	l.wake()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		a.gone = true
+	}
+}
+
+// SetExceptions puts other exceptions in force.
+func (l *Loop) SetExceptions(list []scan.Exception) {
+	l.mu.Lock()
+	l.exceptions = &list
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *Loop) wake() {
+	select {
+	case l.nudge <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Loop) beat() { l.alive.Store(l.Now().UnixNano()) }
+
+// Run tells the picture and then what changes, until the context ends or Done is
+// closed. The stream ends with an End event in both cases, and the error is nil; other
+// errors are those of the posture and of the handler.
+func (l *Loop) Run(ctx context.Context) error {
+	l.batch = l.Now()
+	if err := l.Posture.Begin(ctx, l.handler()); err != nil {
+		return err
+	}
+	if ctx.Err() == nil {
+		l.pictured.Store(true)
+	}
+	if err := l.endBatch(); err != nil {
+		return err
+	}
+	if err := l.follow(ctx); err != nil {
+		return err
+	}
+	l.batch = l.Now()
+	return errors.Join(l.flushAlerts(true), l.Posture.End(l.handler()), l.endBatch())
+}
+
+// follow goes on until the context ends or there is nothing more to come.
+func (l *Loop) follow(ctx context.Context) error {
+	ready := (<-chan struct{})(nil)
+	if l.Feed != nil {
+		ready = l.Feed.Ready()
+	}
+	window := newTimer()
+	defer window.Stop()
+	next := newTimer()
+	defer next.Stop()
+	alerts := time.NewTicker(l.AlertsEvery)
+	defer alerts.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		if at := l.Posture.NextAt(); at.IsZero() {
+			next.Stop()
+		} else {
+			next.Reset(max(at.Sub(l.Now()), 0))
+		}
+		l.beat()
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.Done:
+			return nil
+		case <-ready:
+			// A burst is one batch: its first change opens the window.
+			window.Reset(l.Window)
+			ready = nil
+		case <-window.C:
+			ready = l.Feed.Ready()
+			err = l.update(ctx, l.Feed.Take())
+		case <-next.C:
+			err = l.update(ctx, scan.Changes{})
+		case <-l.nudge:
+			err = l.nudged(ctx)
+		case <-alerts.C:
+			l.batch = l.Now()
+			err = errors.Join(l.flushAlerts(false), l.endBatch())
+		case <-second.C:
+			err = l.lookStale(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// newTimer is a timer that is not running.
+func newTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// update judges what changed, and goes on with what is left of an earlier change while
+// nothing newer comes.
+func (l *Loop) update(ctx context.Context, c scan.Changes) error {
+	for {
+		began := time.Now()
+		l.batch, l.events = l.Now(), 0
+		more, err := l.Posture.Update(ctx, c, l.handler())
+		if err != nil {
+			return err
+		}
+		if err := l.endBatch(); err != nil {
+			return err
+		}
+		if l.Observe != nil {
+			l.Observe(Turn{Changes: c, Duration: time.Since(began), Events: l.events})
+		}
+		l.beat()
+		if !more || ctx.Err() != nil {
+			return nil
+		}
+		c = scan.Changes{}
+		if l.Feed != nil {
+			// What is new comes before what is left.
+			c = l.Feed.Take()
+		}
+		l.batch = l.Now()
+		if err := errors.Join(l.flushAlerts(false), l.endBatch()); err != nil {
+			return err
+		}
+	}
+}
+
+// nudged does what was asked for from outside.
+func (l *Loop) nudged(ctx context.Context) error {
+	l.mu.Lock()
+	exceptions := l.exceptions
+	l.exceptions = nil
+	l.mu.Unlock()
+	if exceptions != nil {
+		l.Posture.SetExceptions(*exceptions)
+		if err := l.update(ctx, scan.Changes{}); err != nil {
+			return err
+		}
+	}
+	l.attach()
+	return nil
+}
+
+// attach gives the picture to those who are new.
+func (l *Loop) attach() {
+	l.mu.Lock()
+	list := slices.Clone(l.attached)
+	l.mu.Unlock()
+	for _, a := range list {
+		if !a.begun {
+			a.begun = true
+			l.retell(a)
+		}
+	}
+}
+
+// retell tells one who is new the picture as it is.
+func (l *Loop) retell(a *attachment) {
+	now := l.Now().UTC()
+	pods := 0
+	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error {
+		if e.Verdict != nil {
+			pods += e.Verdict.Pods
+		}
+		e.Time, e.Picture, e.End = now, e.End, nil
+		return a.handler.Handle(e)
+	}))
+	for e := range l.state.Events() {
+		if e.Alert != nil || e.Lost != nil {
+			// They were told to those who listened then.
+			continue
+		}
+		if err := tally.Handle(e); err != nil {
+			l.drop(a, err)
+			return
+		}
+	}
+	if err := tally.Handle(scan.Event{End: &scan.End{Pods: pods}}); err != nil {
+		l.drop(a, err)
+	}
+}
+
+func (l *Loop) drop(a *attachment, err error) {
+	l.mu.Lock()
+	a.gone = true
+	l.mu.Unlock()
+	a.failed(err)
+}
+
+// lookStale takes in what is not followed.
+func (l *Loop) lookStale(ctx context.Context) error {
+	if l.Feed == nil {
+		return nil
+	}
+	stale := l.Feed.Stale()
+	text := fmt.Sprint(stale)
+	if text == l.stale {
+		return nil
+	}
+	l.stale = text
+	l.Posture.SetStale(stale)
+	return l.update(ctx, scan.Changes{})
+}
+
+func (l *Loop) flushAlerts(last bool) error {
+	if l.Alerts == nil {
+		return nil
+	}
+	emit := l.handler().Handle
+	if last {
+		return l.Alerts.Close(l.Now(), l.Posture.Place, emit)
+	}
+	return l.Alerts.Flush(l.Now(), l.Posture.Place, emit)
+}
+
+// handler gives each event its time and passes it to everybody.
+func (l *Loop) handler() scan.Handler {
+	return scan.HandlerFunc(func(e scan.Event) error {
+		e.Time = l.batch.UTC()
+		l.events++
+		// A State never fails.
+		_ = l.state.Handle(e)
+		if err := l.Handler.Handle(e); err != nil {
+			return err
+		}
+		for _, a := range l.listeners() {
+			if err := a.handler.Handle(e); err != nil {
+				l.drop(a, err)
+			}
+		}
+		return nil
+	})
+}
+
+// listeners are those who know the picture and have not left.
+func (l *Loop) listeners() []*attachment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*attachment
+	for _, a := range l.attached {
+		if a.begun && !a.gone {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// endBatch lets those write who wait for the end of a batch, and forgets those who
+// left.
+func (l *Loop) endBatch() error {
+	for _, a := range l.listeners() {
+		if err := flush(a.handler); err != nil {
+			l.drop(a, err)
+		}
+	}
+	l.mu.Lock()
+	l.attached = slices.DeleteFunc(l.attached, func(a *attachment) bool { return a.gone })
+	l.mu.Unlock()
+	return flush(l.Handler)
+}
+
+func flush(h scan.Handler) error {
+	if f, ok := h.(Flusher); ok {
+		return f.Flush()
+	}
+	return nil
+}
