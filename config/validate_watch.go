@@ -39,7 +39,9 @@ func (v *validator) atLeastOne(key string, n int) {
 func (v *validator) address(key, address, want string, anywhere bool) {
 	host, port, err := net.SplitHostPort(address)
 	n, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || n == 0 && !anywhere || host == "" && !anywhere || harmless(host) != host || strings.ContainsAny(host, " /") {
+	switch {
+	case err == nil && portErr == nil && anywhere && host == "":
+	case err != nil, portErr != nil, n == 0 && !anywhere, host == "", harmless(host) != host, strings.ContainsAny(host, " /"):
 		v.wrong(key, address, want, hint{})
 	}
 }
