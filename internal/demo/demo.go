@@ -1,5 +1,6 @@
-// Package demo holds the snapshot of a cluster that `scan --demo` audits: what
-// `kubectl get -o yaml` returns of it, in multi-document YAML, one file a
+// Package demo holds the snapshot of a cluster that `scan --demo` audits, and the
+// alerts that `watch --demo` plays. The snapshot is what
+// `kubectl get -o yaml` returns of the cluster, in multi-document YAML, one file a
 // namespace. The software in it is what clusters really run; what is wrong with a
 // workload stands in the comment above it.
 //
@@ -8,6 +9,7 @@
 package demo
 
 import (
+	"bytes"
 	"embed"
 	"io/fs"
 )
@@ -22,6 +24,13 @@ const (
 
 //go:embed cluster/*.yaml
 var cluster embed.FS
+
+//go:embed alerts.jsonl
+var alerts []byte
+
+// Alerts is a recording of KubeArmor's alerts in the cluster, made of real ones: each was
+// raised by such an attempt on a node with BPF-LSM. The pods are those of the demo.
+func Alerts() []byte { return bytes.Clone(alerts) }
 
 // Files returns the files of the snapshot, all of them at the top: multi-document
 // YAML, every document one object. Objects appear in no particular order across
