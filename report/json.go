@@ -45,8 +45,9 @@ func NewJSON(w io.Writer) scan.Handler {
 }
 
 type jsonDocument struct {
-	enc *encoder
-	doc documentJSON
+	enc  *encoder
+	doc  documentJSON
+	told alertLog
 }
 
 func (j *jsonDocument) Handle(e scan.Event) error {
@@ -63,8 +64,11 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 		j.doc.Verdicts = append(j.doc.Verdicts, e.Verdict)
 	case e.Failure != nil:
 		j.doc.Failures = append(j.doc.Failures, e.Failure)
+	case e.Alert != nil, e.Lost != nil:
+		j.told.keep(e)
 	case e.End != nil:
 		j.doc.End = e.End
+		j.doc.Alerts, j.doc.Lost = j.told.arrays(j.doc.Start)
 		if err := j.enc.encode(j.doc); err != nil {
 			return fmt.Errorf("json: %w", err)
 		}
@@ -72,7 +76,8 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 	return nil
 }
 
-// documentJSON is the object of the json format; its keys stand in this order.
+// documentJSON is the object of the json format; its keys stand in this order. An
+// empty list of alerts says that there were none, and none that nobody listened.
 type documentJSON struct {
 	Start    *scan.Start             `json:"start"`
 	Nodes    []*scan.Node            `json:"nodes"`
@@ -80,6 +85,8 @@ type documentJSON struct {
 	Findings []*findingJSON          `json:"findings"`
 	Verdicts []*scan.WorkloadVerdict `json:"verdicts"`
 	Failures []*scan.Failure         `json:"failures"`
+	Alerts   []*scan.Alert           `json:"alerts,omitzero"`
+	Lost     []*scan.Lost            `json:"lost,omitzero"`
 	End      *scan.End               `json:"end"`
 }
 
@@ -113,8 +120,12 @@ func kindOf(e scan.Event) (string, error) {
 		{"node", e.Node != nil},
 		{"policy", e.Policy != nil},
 		{"finding", e.Finding != nil},
+		{"resolved", e.Resolved != nil},
 		{"verdict", e.Verdict != nil},
 		{"failure", e.Failure != nil},
+		{"alert", e.Alert != nil},
+		{"lost", e.Lost != nil},
+		{"picture", e.Picture != nil},
 		{"end", e.End != nil},
 	} {
 		if field.set {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -23,23 +24,40 @@ const maxLine = 64 << 20
 // is broken, too long or of an unknown kind, a schema newer than this package
 // knows, no end, or something after the end. Errors name the line. An error of h
 // is returned as it is.
+//
+// A watch that was killed had no time for its end, and its last line may be broken
+// off: it is read as far as it goes, and ends with a failure and an interrupted End.
+// One that was started again may go on in the same file, with a start of its own.
+// Formats that know no changes are fed through Picture.
 func Replay(r io.Reader, h scan.Handler) error {
 	p := &replayer{h: h, maxLine: maxLine}
 	return p.run(bufio.NewReaderSize(r, 64<<10))
 }
 
 // ReadFindings returns the findings of a saved run, in either form that Replay
-// reads. The run must be whole, as for Replay.
+// reads, and of a watch those that were there at its end. The run must be whole, as
+// for Replay, and a watch must have got as far as its first picture.
 func ReadFindings(r io.Reader) ([]scan.Finding, error) {
 	var findings []scan.Finding
-	err := Replay(r, scan.HandlerFunc(func(e scan.Event) error {
+	watch, pictured := false, false
+	picture := Picture(scan.HandlerFunc(func(e scan.Event) error {
 		if e.Finding != nil {
 			findings = append(findings, *e.Finding)
 		}
 		return nil
 	}))
-	if err != nil {
+	err := Replay(r, scan.HandlerFunc(func(e scan.Event) error {
+		if e.Start != nil {
+			watch, pictured = e.Start.Watch, false
+		}
+		pictured = pictured || e.Picture != nil
+		return picture.Handle(e)
+	}))
+	switch {
+	case err != nil:
 		return nil, err
+	case watch && !pictured:
+		return nil, errors.New("the watch had not told its first picture: the findings are not all there")
 	}
 	return findings, nil
 }
@@ -51,6 +69,11 @@ type replayer struct {
 	line    int
 	started bool
 	ended   bool
+	// watch is true in the stream of a watch, pictured once its first picture is
+	// complete; last is the time of its latest event.
+	watch    bool
+	pictured bool
+	last     time.Time
 }
 
 // handlerError keeps an error of the handler apart from those of the stream.
@@ -92,6 +115,10 @@ func (p *replayer) read(r *bufio.Reader) error {
 			return p.document(io.MultiReader(bytes.NewReader(line), r))
 		}
 		event, err := decodeEvent(line)
+		if err != nil && p.watch && !p.ended && !bytes.HasSuffix(line, []byte("\n")) {
+			// The last line, in the middle of which the watch was killed.
+			return p.cut()
+		}
 		if err != nil {
 			return err
 		}
@@ -122,43 +149,15 @@ func (p *replayer) next(r *bufio.Reader, buf []byte) ([]byte, error) {
 	}
 }
 
-// finish is called where the stream stops.
-func (p *replayer) finish() error {
-	switch {
-	case !p.started:
-		return errors.New("empty: want a saved run, as written by -o jsonl or -o json")
-	case !p.ended:
-		return errors.New("no end event after this: the file is truncated")
-	}
-	return nil
-}
-
-// give checks the order of events and passes one on.
-func (p *replayer) give(e scan.Event) error {
-	switch {
-	case p.ended:
-		return errors.New("something after the end event: want one run a file")
-	case p.started && e.Start != nil:
-		return errors.New("a second start event: want one run a file")
-	case !p.started && e.Start == nil:
-		return errors.New("no start event: want a saved run, as written by -o jsonl or -o json")
-	}
-	if err := checkEvent(e); err != nil {
-		return err
-	}
-	p.started = true
-	p.ended = e.End != nil
-	if err := p.h.Handle(e); err != nil {
-		return handlerError{err}
-	}
-	return nil
-}
-
-// isEvent reports whether line is one object with one key, that is, a line of
-// the jsonl form.
+// isEvent reports whether line is one object with one key beside the time, that is, a
+// line of the jsonl form.
 func isEvent(line []byte) bool {
 	var object map[string]json.RawMessage
-	return json.Unmarshal(line, &object) == nil && len(object) == 1
+	if json.Unmarshal(line, &object) != nil {
+		return false
+	}
+	delete(object, timeKey)
+	return len(object) == 1
 }
 
 // decodeEvent reads one line.
@@ -167,18 +166,15 @@ func decodeEvent(line []byte) (scan.Event, error) {
 	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
 		return scan.Event{}, fmt.Errorf("not an event: %w", orNotObject(err))
 	}
-	key, err := dec.Token()
+	at, kind, err := eventKey(dec)
 	if err != nil {
-		return scan.Event{}, broken(err)
-	}
-	kind, ok := key.(string)
-	if !ok {
-		return scan.Event{}, errors.New("an event with nothing in it")
+		return scan.Event{}, err
 	}
 	event, err := decodeKind(dec, kind)
 	if err != nil {
 		return scan.Event{}, err
 	}
+	event.Time = at
 	if dec.More() {
 		return scan.Event{}, errors.New("more than one event in a line")
 	}
@@ -189,6 +185,34 @@ func decodeEvent(line []byte) (scan.Event, error) {
 		return scan.Event{}, errors.New("something after the event")
 	}
 	return event, nil
+}
+
+// timeKey is the one key that an event has beside its kind, and before it.
+const timeKey = "time"
+
+// eventKey reads the time, where there is one, and the kind of an event.
+func eventKey(dec *json.Decoder) (at time.Time, kind string, err error) {
+	for {
+		key, err := dec.Token()
+		if err != nil {
+			return at, "", broken(err)
+		}
+		kind, ok := key.(string)
+		switch {
+		case !ok:
+			return at, "", errors.New("an event with nothing in it")
+		case kind != timeKey:
+			return at, kind, nil
+		case !at.IsZero():
+			return at, "", errors.New("time: a second time")
+		}
+		if err := dec.Decode(&at); err != nil {
+			return at, "", fmt.Errorf("time: %w", broken(err))
+		}
+		if at.IsZero() {
+			return at, "", errors.New("time: want one")
+		}
+	}
 }
 
 // decodeKind reads the record of an event of the given kind.
@@ -204,10 +228,18 @@ func decodeKind(dec *json.Decoder, kind string) (e scan.Event, err error) {
 		e.Policy, err = decode[scan.Policy](dec)
 	case "finding":
 		e.Finding, err = decode[scan.Finding](dec)
+	case "resolved":
+		e.Resolved, err = decode[scan.Resolved](dec)
 	case "verdict":
 		e.Verdict, err = decode[scan.WorkloadVerdict](dec)
 	case "failure":
 		e.Failure, err = decode[scan.Failure](dec)
+	case "alert":
+		e.Alert, err = decode[scan.Alert](dec)
+	case "lost":
+		e.Lost, err = decode[scan.Lost](dec)
+	case "picture":
+		e.Picture, err = decode[scan.End](dec)
 	case "end":
 		e.End, err = decode[scan.End](dec)
 	default:

@@ -29,10 +29,16 @@ func checkEvent(e scan.Event) error {
 		kind, err = "node", checkEnforcement(e.Node.Enforcement)
 	case e.Policy != nil:
 		kind, err = "policy", firstError(
-			known("layer ", e.Policy.Layer, scan.LayerAdmission, scan.LayerRuntime, scan.LayerKernel),
+			knownLayer(e.Policy.Layer),
 			known("bites ", e.Policy.Bites, bites()...))
 	case e.Verdict != nil:
 		kind, err = "verdict", checkVerdict(e.Verdict)
+	case e.Resolved != nil:
+		kind, err = "resolved", checkResolved(e.Resolved)
+	case e.Alert != nil:
+		kind, err = "alert", checkAlert(e.Alert)
+	case e.Lost != nil:
+		kind, err = "lost", checkLost(e.Lost)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
@@ -61,7 +67,7 @@ func checkEdits(f *scan.Finding) error {
 }
 
 func checkVerdict(v *scan.WorkloadVerdict) error {
-	err := known("", v.Verdict, scan.Verdicts()...)
+	err := firstError(known("", v.Verdict, scan.Verdicts()...), knownVerdict("was ", v.Was))
 	l := v.Layers
 	if l == nil || err != nil {
 		return err
@@ -90,6 +96,65 @@ func checkVerdict(v *scan.WorkloadVerdict) error {
 		}
 	}
 	return err
+}
+
+// checkResolved refuses what does not say what is gone: it would stay in the picture.
+func checkResolved(r *scan.Resolved) error {
+	named := false
+	switch r.What {
+	case scan.ResolvedFinding:
+		named = r.Workload != nil && r.Finding != nil && r.Finding.Fingerprint != ""
+	case scan.ResolvedWorkload:
+		named = r.Workload != nil
+	case scan.ResolvedNode:
+		named = r.Node != ""
+	case scan.ResolvedPolicy:
+		named = r.Policy != nil
+	case scan.ResolvedFailure:
+		named = r.Failure != nil
+	default:
+		return fmt.Errorf("what %q is not known to this version", Clean(string(r.What)))
+	}
+	if !named {
+		return fmt.Errorf("%s: it does not say which", r.What)
+	}
+	err := knownVerdict("was ", r.Was)
+	if r.Finding != nil {
+		err = firstError(err, known("severity ", r.Finding.Severity, scan.Severities()...))
+	}
+	if r.Policy != nil {
+		err = firstError(err, knownLayer(r.Policy.Layer))
+	}
+	return err
+}
+
+func checkAlert(a *scan.Alert) error {
+	if a.ID == "" {
+		return errors.New("no id")
+	}
+	return firstError(
+		known("class ", a.Class, scan.AlertClasses()...),
+		known("severity ", a.Severity, scan.Severities()...),
+		knownVerdict("verdict ", a.Verdict))
+}
+
+func checkLost(l *scan.Lost) error {
+	if l.ID == "" {
+		return errors.New("no id")
+	}
+	return known("reason ", l.Reason, scan.LostThrottled, scan.LostDeaf, scan.LostDropped, scan.LostUnreadable)
+}
+
+// knownVerdict lets pass that there is none.
+func knownVerdict(label string, v scan.Verdict) error {
+	if v == "" {
+		return nil
+	}
+	return known(label, v, scan.Verdicts()...)
+}
+
+func knownLayer(l scan.Layer) error {
+	return known("layer ", l, scan.LayerAdmission, scan.LayerRuntime, scan.LayerKernel)
 }
 
 func checkEnforcement(e *kernel.Enforcement) error {

@@ -17,6 +17,8 @@ func sections() map[string]string {
 		"findings": "finding",
 		"verdicts": "verdict",
 		"failures": "failure",
+		"alerts":   "alert",
+		"lost":     "lost",
 	}
 }
 
@@ -53,8 +55,11 @@ func (p *replayer) object(dec *json.Decoder) error {
 	if err := p.finish(); err != nil {
 		return err
 	}
-	// Runs of the time before policies were read have none.
-	delete(missing, "policies")
+	// Runs of the time before policies were read have none, and alerts are only there
+	// where somebody listened.
+	for _, key := range []string{"policies", "alerts", "lost"} {
+		delete(missing, key)
+	}
 	for _, key := range slices.Sorted(maps.Keys(missing)) {
 		return fmt.Errorf("no %s: want the whole object of -o json", key)
 	}

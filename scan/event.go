@@ -83,6 +83,9 @@ type Start struct {
 	Cluster string     `json:"cluster,omitempty"`
 	// Watch is true where the stream goes on after the first picture.
 	Watch bool `json:"watch,omitempty"`
+	// Alerts is true where KubeArmor's alerts are listened to: without it, that there are
+	// none says nothing.
+	Alerts bool `json:"alerts,omitempty"`
 	// ServerVersion is the API server's own version, as in "v1.36.3".
 	ServerVersion string `json:"serverVersion,omitempty"`
 	// Namespaces limits the run; empty means all of them. Selector is the label

@@ -135,7 +135,25 @@ func (s *State) Findings(ref RowRef) []*Finding {
 	return slices.SortedFunc(maps.Values(r.findings), func(a, b *Finding) int { return compareFindings(*a, *b) })
 }
 
-// Rows are the names of all rows, in the order of a scan: those with a verdict first.
+// Finding is the finding of a row with the fingerprint, nil where there is none.
+func (s *State) Finding(ref RowRef, fingerprint string) *Finding {
+	if r := s.rows[ref]; r != nil {
+		return r.findings[fingerprint]
+	}
+	return nil
+}
+
+// Node is the node of the name, nil where there is none.
+func (s *State) Node(name string) *Node { return s.nodes[name] }
+
+// Policy is the policy of the name, nil where there is none.
+func (s *State) Policy(ref PolicyRef) *Policy { return s.policies[ref] }
+
+// Failure is what could not be read by that name, nil where there is none.
+func (s *State) Failure(ref FailureRef) *Failure { return s.failures[ref] }
+
+// Rows are the names of all rows, in the order of a scan: namespaces whose pods could not
+// be read, then the workloads, then what has findings and no verdict.
 func (s *State) Rows() []RowRef {
 	return slices.SortedFunc(maps.Keys(s.rows), func(a, b RowRef) int {
 		return cmp.Or(s.rank(a)-s.rank(b), compareRowRefs(a, b))
@@ -143,10 +161,13 @@ func (s *State) Rows() []RowRef {
 }
 
 func (s *State) rank(ref RowRef) int {
-	if s.rows[ref].verdict == nil {
-		return 1
+	switch w := ref.Workload; {
+	case s.rows[ref].verdict == nil:
+		return 2
+	case w.Kind == "Namespace" && w.Name == w.Namespace:
+		return 0
 	}
-	return 0
+	return 1
 }
 
 func compareRowRefs(a, b RowRef) int {
@@ -169,7 +190,7 @@ func (s *State) Policies() []*Policy {
 // Failures are what could not be read, in the order of a scan.
 func (s *State) Failures() []*Failure {
 	return slices.SortedFunc(maps.Values(s.failures), func(a, b *Failure) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
 	})
 }
 
