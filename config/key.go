@@ -120,8 +120,8 @@ func AddFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, scanKeys(), w
 // named in without.
 func AddWatchFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, watchKeys(), without) }
 
-// AddFlagOf registers the flags of the keys that are named, whatever they are of.
-func AddFlagOf(fs *pflag.FlagSet, names ...string) {
+// AddFlagsOf registers the flags of the keys that are named, and no others.
+func AddFlagsOf(fs *pflag.FlagSet, names ...string) {
 	var list []key
 	for _, k := range keys() {
 		if slices.Contains(names, k.name) {

@@ -119,7 +119,7 @@ func (f *setFlags) groups() (whom, what flagGroup, cluster flagGroup) {
 	how := newFlagSet()
 	how.StringVar(&f.admission, "admission", string(set.AdmissionAuto), "what rules on admission: `HOW` is "+strings.Join(admissions(), ", ")+"; auto takes what the API server serves")
 	setLevel := newFlagSet()
-	config.AddFlags(setLevel)
+	config.AddFlagsOf(setLevel, config.KeyLevel, config.KeyPSSVersion)
 	level, version := setLevel.Lookup(config.KeyLevel), setLevel.Lookup(config.KeyPSSVersion)
 	level.Usage = "admission refuses what this `LEVEL` of the Pod Security Standards refuses: " + strings.Join(config.Words(config.KeyLevel), ", ")
 	version.Usage = "`VERSION` of the Pod Security Standards that admission applies: server or latest (that of the API server, always), or v1.N"
@@ -276,17 +276,8 @@ func (f *documentFlags) group() flagGroup {
 	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` to write: "+strings.Join(documentFormats(), ", "))
 	fs.StringVar(&f.diff, "diff", "auto", "how much of the differences to show: `WHEN` is "+strings.Join(diffWords(), ", ")+"; auto leaves out the text of new objects")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "spell out what is otherwise counted")
-	addConfigFlags(fs, config.KeyColor, config.KeyAllowIncomplete, config.KeyPageSize)
+	config.AddFlagsOf(fs, config.KeyColor, config.KeyAllowIncomplete, config.KeyPageSize)
 	return flagGroup{"How it is written", fs}
-}
-
-// addConfigFlags registers those flags of the configuration that a verb has a use for.
-func addConfigFlags(fs *pflag.FlagSet, names ...string) {
-	all := newFlagSet()
-	config.AddFlags(all)
-	for _, name := range names {
-		fs.AddFlag(all.Lookup(name))
-	}
 }
 
 func (f *documentFlags) validate() error {

@@ -80,11 +80,7 @@ func (f *manifestsFlags) flags() (what, how *pflag.FlagSet) {
 	what.StringSliceVarP(&f.files, "filename", "f", nil, "repair manifests: a `PATH` of a file or directory, or - for standard input; may be repeated")
 	what.StringSliceVar(&f.rules, "rules", nil, "repair only what these `RULES` find; may be repeated")
 	what.BoolVar(&f.write, "write", false, "write the repaired files; of standard input, print the repaired text")
-	all := newFlagSet()
-	config.AddFlags(all)
-	for _, key := range []string{config.KeyLevel, config.KeyPSSVersion, config.KeyColor} {
-		how.AddFlag(all.Lookup(key))
-	}
+	config.AddFlagsOf(how, config.KeyLevel, config.KeyPSSVersion, config.KeyColor)
 	return what, how
 }
 

@@ -60,7 +60,7 @@ needs.`,
 	whom, what, cluster := f.groups()
 	how := newFlagSet()
 	how.StringVarP(&format, "output", "o", "yaml", "`FORMAT` to write: yaml, json (one List)")
-	addConfigFlags(how, config.KeyPageSize)
+	config.AddFlagsOf(how, config.KeyPageSize)
 	a.useFlags(cmd, whom, what, flagGroup{"How it is written", how}, cluster)
 	return cmd
 }
