@@ -6,7 +6,6 @@ package watch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,7 +88,7 @@ type Loop struct {
 	// batch is the time that the events of this turn carry.
 	batch  time.Time
 	events int
-	stale  string
+	stale  []scan.Failure
 }
 
 // attachment is a handler that came later. It lives in the loop's goroutine, but for
@@ -121,9 +120,10 @@ func (l *Loop) Alive() time.Time { return time.Unix(0, l.alive.Load()) }
 func (l *Loop) Pictured() bool { return l.pictured.Load() }
 
 // Attach gives a handler the picture as it is, as soon as there is one, and from then
-// on every event, until detach is called. Errors of such a handler detach it.
-func (l *Loop) Attach(h scan.Handler) (detach func()) {
-	a := &attachment{handler: h}
+// on every event, until detach is called. An error of such a handler detaches it, and
+// is given to failed.
+func (l *Loop) Attach(h scan.Handler, failed func(error)) (detach func()) {
+	a := &attachment{handler: h, failed: failed}
 	l.mu.Lock()
 	l.attached = append(l.attached, a)
 	l.mu.Unlock()
@@ -206,7 +206,9 @@ func (l *Loop) follow(ctx context.Context) error {
 			ready = nil
 		case <-window.C:
 			ready = l.Feed.Ready()
-			err = l.update(ctx, l.Feed.Take())
+			if c := l.Feed.Take(); !c.Empty() {
+				err = l.update(ctx, c)
+			}
 		case <-next.C:
 			err = l.update(ctx, scan.Changes{})
 		case <-l.nudge:
@@ -330,11 +332,10 @@ func (l *Loop) lookStale(ctx context.Context) error {
 		return nil
 	}
 	stale := l.Feed.Stale()
-	text := fmt.Sprint(stale)
-	if text == l.stale {
+	if slices.Equal(stale, l.stale) {
 		return nil
 	}
-	l.stale = text
+	l.stale = stale
 	l.Posture.SetStale(stale)
 	return l.update(ctx, scan.Changes{})
 }
