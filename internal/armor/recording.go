@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/kubearmor/KubeArmor/protobuf"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -35,16 +36,19 @@ func (e *BadLinesError) Error() string {
 
 func (e *BadLinesError) Unwrap() error { return e.Err }
 
-var (
-	errLineTooLong = fmt.Errorf("longer than %d KiB", maxAlert>>10)
-	errNoAlert     = errors.New("it has neither a type nor an operation")
-)
+var errLineTooLong = fmt.Errorf("longer than %d KiB", maxAlert>>10)
 
 // ReadRecording calls visit with every alert of a recording, one a line: as
 // `karmor logs --json` writes it, or {"received": …, "msg": ALERT}. Logs of KubeArmor
 // that are no alerts are passed over. Lines that are neither do not end the reading: a
 // BadLinesError tells of them afterwards. Errors of visit are returned as they are.
 func ReadRecording(ctx context.Context, r io.Reader, visit func(armor.Alert) error) error {
+	return readRecording(ctx, r, func(a armor.Alert, _ time.Time) error { return visit(a) })
+}
+
+// readRecording is ReadRecording with the times when the alerts were received, zero
+// where the recording does not say.
+func readRecording(ctx context.Context, r io.Reader, visit func(armor.Alert, time.Time) error) error {
 	lines := bufio.NewReaderSize(r, 64<<10)
 	var bad *BadLinesError
 	for number := 1; ; number++ {
@@ -59,9 +63,10 @@ func ReadRecording(ctx context.Context, r io.Reader, visit func(armor.Alert) err
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 		var alert armor.Alert
+		var received time.Time
 		var is bool
 		if err == nil {
-			alert, is, err = decodeLine(line)
+			alert, received, is, err = decodeLine(line)
 		}
 		if err != nil {
 			if bad == nil {
@@ -73,7 +78,7 @@ func ReadRecording(ctx context.Context, r io.Reader, visit func(armor.Alert) err
 		if !is {
 			continue
 		}
-		if err := visit(alert); err != nil {
+		if err := visit(alert, received); err != nil {
 			return err
 		}
 	}
@@ -111,30 +116,30 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 }
 
 // decodeLine reads the alert of a line; ok is false where there is none to be expected.
-func decodeLine(line []byte) (alert armor.Alert, ok bool, err error) {
+func decodeLine(line []byte) (alert armor.Alert, received time.Time, ok bool, err error) {
 	if len(line) == 0 {
-		return alert, false, nil
+		return alert, received, false, nil
 	}
 	var recorded struct {
-		Msg json.RawMessage `json:"msg"`
+		Received json.RawMessage `json:"received"`
+		Msg      json.RawMessage `json:"msg"`
 	}
 	if err := json.Unmarshal(line, &recorded); err != nil {
-		return alert, false, err
+		return alert, received, false, err
 	}
 	if len(recorded.Msg) > 0 {
 		line = recorded.Msg
 	}
 	var message protobuf.Alert
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(line, &message); err != nil {
-		return alert, false, err
+		return alert, received, false, err
 	}
-	switch message.GetType() {
-	case "ContainerLog", "HostLog":
-		return alert, false, nil
-	case "":
-		if message.GetOperation() == "" {
-			return alert, false, errNoAlert
-		}
+	if ok, err := isAlert(&message); !ok {
+		return alert, received, false, err
 	}
-	return DecodeAlert(&message), true, nil
+	// An alert without a time that can be read is an alert all the same.
+	if json.Unmarshal(recorded.Received, &received) != nil {
+		received = time.Time{}
+	}
+	return DecodeAlert(&message), received, true, nil
 }

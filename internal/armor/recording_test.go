@@ -130,6 +130,7 @@ func TestReadRecordingFields(t *testing.T) {
 		Node: "node1", Namespace: "shop", Pod: "plain-66ff6989d4-h5mq9", Container: "web", OwnerKind: "Deployment", OwnerName: "plain",
 		Type: "MatchedPolicy", Operation: "Process", Policy: "escape-chroot", Action: "Block", Result: "Permission denied", Enforcer: "BPFLSM",
 		Resource: "/usr/sbin/chroot / true", Process: "/usr/sbin/chroot", Parent: "/usr/bin/dash",
+		Command: "sh",
 	}
 	if !sameAlert(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)

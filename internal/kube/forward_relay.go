@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,8 @@ const (
 	// relaySelector selects the pods of KubeArmor's relay, relayPort is where it listens.
 	relaySelector = "kubearmor-app=kubearmor-relay"
 	relayPort     = 32767
+	// relayNamespace is where it is as KubeArmor installs it.
+	relayNamespace = "kubearmor"
 )
 
 // ErrNoRelay says that KubeArmor's relay is not there, or not ready.
@@ -30,10 +33,13 @@ type Relay struct {
 	Address string
 	// Dial connects to Address; nil for TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Namespace is where the relay was found.
+	Namespace string
 }
 
 // Relay finds KubeArmor's relay. In the cluster itself it is reached by its Service,
-// from outside through the API server, each time by a pod that is ready then.
+// from outside through the API server: each time by a pod that is ready then, and by
+// another one than the last time where there are several.
 func (c *Cluster) Relay(ctx context.Context) (*Relay, error) {
 	// The configuration of the pod that this program runs in, if it runs in one.
 	own, err := rest.InClusterConfig()
@@ -41,38 +47,57 @@ func (c *Cluster) Relay(ctx context.Context) (*Relay, error) {
 }
 
 func (c *Cluster) relay(ctx context.Context, inCluster bool) (*Relay, error) {
-	pod, err := c.relayPod(ctx)
+	pods, err := c.relayPods(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if inCluster {
-		return c.relayService(ctx, pod)
+		return c.relayService(ctx, &pods[0])
 	}
+	var dialled atomic.Uint32
 	return &Relay{
-		Address: "relay." + pod.Namespace + ":" + strconv.Itoa(relayPort),
+		Address: "relay." + pods[0].Namespace + ":" + strconv.Itoa(relayPort), Namespace: pods[0].Namespace,
 		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
-			pod, err := c.relayPod(ctx)
+			pods, err := c.relayPods(ctx)
 			if err != nil {
 				return nil, err
 			}
+			// Why the last connection ended is not known here. A pod may be ready and not
+			// answer all the same.
+			pod := &pods[int(dialled.Add(1)-1)%len(pods)]
 			return c.DialPod(ctx, pod.Namespace, pod.Name, relayPort)
 		},
 	}, nil
 }
 
-// relayPod finds a pod of the relay that is ready, the same one as long as there is it.
-func (c *Cluster) relayPod(ctx context.Context) (*corev1.Pod, error) {
+// relayPods finds the pods of the relay that are ready, at least one. They are all in the
+// namespace of the first.
+func (c *Cluster) relayPods(ctx context.Context) ([]corev1.Pod, error) {
 	pods, err := c.LabelledPods(ctx, relaySelector)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(objectKey(&a.ObjectMeta), objectKey(&b.ObjectMeta)) })
+	// Whoever may make a pod anywhere can label it like that. KubeArmor's usual place is
+	// looked at before all others.
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		if usual := a.Namespace == relayNamespace; usual != (b.Namespace == relayNamespace) {
+			if usual {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(objectKey(&a.ObjectMeta), objectKey(&b.ObjectMeta))
+	})
+	var ready []corev1.Pod
 	for i := range pods {
 		if pods[i].DeletionTimestamp == nil && slices.ContainsFunc(pods[i].Status.Conditions, func(c corev1.PodCondition) bool {
 			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		}) {
-			return &pods[i], nil
+		}) && (len(ready) == 0 || ready[0].Namespace == pods[i].Namespace) {
+			ready = append(ready, pods[i])
 		}
+	}
+	if len(ready) > 0 {
+		return ready, nil
 	}
 	if len(pods) == 0 {
 		return nil, fmt.Errorf("%w: there are no pods labelled %s", ErrNoRelay, relaySelector)
@@ -100,7 +125,7 @@ func (c *Cluster) relayService(ctx context.Context, pod *corev1.Pod) (*Relay, er
 		}
 		for _, port := range s.Spec.Ports {
 			if port.TargetPort.IntValue() == relayPort || port.TargetPort.IntValue() == 0 && port.Port == relayPort {
-				return &Relay{Address: net.JoinHostPort(s.Name+"."+s.Namespace+".svc", strconv.Itoa(int(port.Port)))}, nil
+				return &Relay{Address: net.JoinHostPort(s.Name+"."+s.Namespace+".svc", strconv.Itoa(int(port.Port))), Namespace: s.Namespace}, nil
 			}
 		}
 	}

@@ -1,0 +1,199 @@
+package armor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kubearmor/KubeArmor/protobuf"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // The codec that rawCodec is made of.
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// answerTimeout is how long the relay may take to answer.
+	answerTimeout = 20 * time.Second
+	// quietTime is how long nothing may come before the relay is asked whether it is
+	// still there. A relay without alerts says nothing, and one that hangs as well.
+	quietTime = time.Minute
+	// askAgainAfter is how old a stream has to be for a new one to take its place on the
+	// same connection.
+	askAgainAfter = time.Second
+)
+
+var (
+	// ErrStreamEnded says that the other side has ended the stream of alerts.
+	ErrStreamEnded = errors.New("the stream of alerts was ended by KubeArmor")
+
+	errTooLong = fmt.Errorf("an alert is longer than %d KiB", maxAlert>>10)
+)
+
+// hooks are what a session does with what comes.
+type hooks struct {
+	// take is called with every message as it came, which is its own from then on.
+	take func(message []byte) error
+	// connected is called once, before anything is taken, as soon as it is certain that
+	// alerts are listened to.
+	connected func()
+	// tooLong is told of alerts that nobody reads to their end, at which gRPC ends the
+	// stream. Where it is nil, that ends the session too.
+	tooLong func(error)
+}
+
+// session is one connection to KubeArmor.
+type session struct {
+	hooks
+	conn *connection
+	up   sync.Once
+	// taken counts the messages since it was last looked at.
+	taken atomic.Int64
+}
+
+// runSession listens at the target until the context ends or something else ends it.
+// heard is when the other side was last heard of, zero where it never was. Nothing of
+// the session is left when it returns.
+func runSession(ctx context.Context, target Target, h hooks) (heard time.Time, err error) {
+	conn, err := dial(ctx, target)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer conn.Close()
+	s := &session{hooks: h, conn: conn}
+	listening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.receive(listening) }()
+	silent, err := s.guard(listening, ended)
+	if silent {
+		cancel()
+		<-ended
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return conn.heard(), conn.why(err)
+}
+
+// guard sees to it that the other side is there, until the stream has ended. silent is
+// true where it is not, but the stream goes on.
+func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, err error) {
+	client := protobuf.NewLogServiceClient(s.conn)
+	// The stream would not tell: it says nothing before the first alert.
+	if err := healthy(ctx, client); err != nil && s.taken.Load() == 0 {
+		return true, err
+	}
+	select {
+	case err := <-ended: // As from somebody who takes every call and hangs up.
+		return false, err
+	default:
+		s.up.Do(s.connected)
+	}
+	tick := time.NewTicker(quietTime)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return false, err
+		case <-tick.C:
+			if s.taken.Swap(0) > 0 {
+				continue
+			}
+			if err := healthy(ctx, client); err != nil {
+				return true, fmt.Errorf("it fell silent: %w", err)
+			}
+		}
+	}
+}
+
+// receive takes what comes until the stream ends.
+func (s *session) receive(ctx context.Context) error {
+	for {
+		asked := time.Now()
+		err := s.stream(ctx)
+		if s.tooLong == nil || !errors.Is(err, errTooLong) {
+			return err
+		}
+		s.tooLong(err)
+		if time.Since(asked) < askAgainAfter {
+			return err
+		}
+	}
+}
+
+func (s *session) stream(ctx context.Context) error {
+	// A stream that is left is ended here; the connection may live on.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, protobuf.LogService_WatchAlerts_FullMethodName,
+		grpc.ForceCodecV2(rawCodec{encoding.GetCodecV2("proto")}))
+	if err != nil {
+		return said(err)
+	}
+	// Without a filter that it knows, the relay ends the stream at once.
+	err = stream.SendMsg(&protobuf.RequestMessage{Filter: "policy"})
+	if err == nil {
+		err = stream.CloseSend()
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // Which RecvMsg explains.
+		return said(err)
+	}
+	for {
+		var message []byte
+		switch err := stream.RecvMsg(&message); {
+		case errors.Is(err, io.EOF):
+			return ErrStreamEnded
+		case status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max"):
+			return fmt.Errorf("%w: %w", errTooLong, said(err))
+		case err != nil:
+			return said(err)
+		}
+		s.taken.Add(1)
+		s.up.Do(s.connected)
+		if err := s.take(message); err != nil {
+			return err
+		}
+	}
+}
+
+// rawCodec leaves messages as they are where they are received into bytes. One that
+// cannot be decoded does not end the stream then, as gRPC would.
+type rawCodec struct{ encoding.CodecV2 }
+
+// Unmarshal implements encoding.CodecV2.
+func (c rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	if message, ok := v.(*[]byte); ok {
+		*message = data.Materialize()
+		return nil
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// healthy asks whether KubeArmor is there at all.
+func healthy(ctx context.Context, client protobuf.LogServiceClient) error {
+	asking, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	nonce := rand.Int32()
+	answer, err := client.HealthCheck(asking, &protobuf.NonceMessage{Nonce: nonce})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+		// The service is deprecated and may go. The stream is asked for all the same.
+		return nil
+	case err != nil && asking.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("no answer in %s: %w", answerTimeout, said(err))
+	case err != nil:
+		return said(err)
+	case answer.GetRetval() != nonce:
+		return errors.New("what answers there is not KubeArmor")
+	}
+	return nil
+}
