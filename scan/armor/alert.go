@@ -20,6 +20,10 @@ type Alert struct {
 	// Resource is the capability ("CAP_SYS_ADMIN") or the command line, Process the real
 	// path of the program, Parent that of its caller.
 	Resource, Process, Parent string
+	// Command is the name that the process gives itself; in an alert of a program that is
+	// run, still that of the caller. Of a file with many names (BusyBox) it tells which
+	// was meant.
+	Command string
 }
 
 // Lost reports whether the alert says that alerts are missing from here on: KubeArmor
