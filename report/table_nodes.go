@@ -155,6 +155,35 @@ func enforcementSpans(e *kernel.Enforcement) []span {
 	return []span{s, agent}
 }
 
+// longestKind is how much is shown of a kind of nodes, in which the enforcer's name is
+// the node's own word.
+const longestKind = 60
+
+// nodeSummary counts nodes by what they enforce, in one line.
+func nodeSummary(l *layout, nodes []*scan.Node) {
+	if len(nodes) == 0 {
+		return
+	}
+	counts := map[string]int{}
+	var kinds []span
+	for _, n := range nodes {
+		kind := span{text: "not looked at"}
+		if n.Enforcement != nil {
+			kind = enforcementSpans(n.Enforcement)[0]
+		}
+		if counts[kind.text] == 0 {
+			kinds = append(kinds, kind)
+		}
+		counts[kind.text]++
+	}
+	spans := []span{{text: "NODES", style: bold, pad: len("VERDICTS")}, {text: fmt.Sprint(len(nodes))}}
+	for _, kind := range kinds {
+		kind.text = fmt.Sprintf("%d× %s", counts[kind.text], shorten(kind.text, longestKind))
+		spans = append(spans, kind)
+	}
+	l.row(0, summaryHang, spans...)
+}
+
 // pipeNodeSpans is the rest of what is known of a node, on its line.
 func pipeNodeSpans(e *kernel.Enforcement) []span {
 	contradictions := make([]string, len(e.Contradictions))

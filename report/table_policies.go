@@ -345,14 +345,21 @@ func biteSpan(b scan.Bite) span {
 
 // policyCount is the line of the summary.
 func (t *table) policyCount() {
-	if len(t.policies) == 0 {
-		return
+	if spans := policyCounts(t.policies); len(spans) > 0 {
+		t.row(0, summaryHang, spans...)
+	}
+}
+
+// policyCounts counts policies by whether they bite; nil where there are none.
+func policyCounts(policies []*scan.Policy) []span {
+	if len(policies) == 0 {
+		return nil
 	}
 	counts := map[scan.Bite]int{}
-	for _, p := range t.policies {
+	for _, p := range policies {
 		counts[p.Bites]++
 	}
-	spans := []span{{text: "POLICIES", style: bold, pad: len("VERDICTS")}, {text: fmt.Sprintf("%d found", len(t.policies))}}
+	spans := []span{{text: "POLICIES", style: bold, pad: len("VERDICTS")}, {text: fmt.Sprintf("%d found", len(policies))}}
 	for _, b := range []struct {
 		bite scan.Bite
 		text string
@@ -365,5 +372,5 @@ func (t *table) policyCount() {
 		}
 		spans = append(spans, s)
 	}
-	t.row(0, summaryHang, spans...)
+	return spans
 }

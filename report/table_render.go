@@ -12,7 +12,7 @@ import (
 // render writes the whole table into t.out.
 func (t *table) render(end *scan.End) {
 	groups := t.sorted()
-	t.header()
+	t.head(t.start, "")
 	t.unread(end)
 	t.workloads(groups)
 	t.toothless(groups)
@@ -23,9 +23,8 @@ func (t *table) render(end *scan.End) {
 	t.summary(end, groups)
 }
 
-// header says what was scanned and by what.
-func (t *table) header() {
-	s := t.start
+// head says what was scanned and by what, and when where that matters.
+func (l *layout) head(s *scan.Start, when string) {
 	if s == nil {
 		return
 	}
@@ -40,10 +39,11 @@ func (t *table) header() {
 		{text: Clean(labelled("Pod Security Standards", strings.TrimSpace(s.Level+" "+s.PSSVersion)))},
 		{text: Clean(labelled("namespaces", strings.Join(s.Namespaces, ", ")))},
 		{text: Clean(labelled("selector", s.Selector))},
+		{text: when},
 	}
-	t.row(0, 2, spans...)
+	l.row(0, 2, spans...)
 	for _, note := range s.Notes {
-		t.row(0, 2, span{text: "note:", style: bold}, span{text: Clean(note)})
+		l.row(0, 2, span{text: "note:", style: bold}, span{text: Clean(note)})
 	}
 }
 
@@ -65,18 +65,22 @@ func (t *table) unread(end *scan.End) {
 
 // unreadSpans say what could not be read, why, and what is not known for that.
 func unreadSpans(f *scan.Failure) []span {
-	subject := f.Subject
-	if f.Namespace != "" && f.Subject != "namespace "+f.Namespace {
-		subject += " in " + f.Namespace
-	}
 	return []span{
 		{text: "NOT READ", style: alarm},
-		{text: Clean(subject), style: bold},
+		{text: Clean(subject(f)), style: bold},
 		{text: Clean(string(f.Reason)) + ":"},
 		{text: Clean(f.Message)},
 		{text: place(f.Location)},
 		{text: Clean(labelled("affects:", f.Affects))},
 	}
+}
+
+// subject is what could not be read, with its namespace.
+func subject(f *scan.Failure) string {
+	if f.Namespace != "" && f.Subject != "namespace "+f.Namespace {
+		return f.Subject + " in " + f.Namespace
+	}
+	return f.Subject
 }
 
 func incompleteSpans(end *scan.End) []span {
@@ -192,9 +196,11 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
 }
 
 // name is the workload, with its cluster where that is not the one of the run.
-func (t *table) name(w scan.Workload) string {
+func (t *table) name(w scan.Workload) string { return workloadName(w, t.start) }
+
+func workloadName(w scan.Workload, s *scan.Start) string {
 	name := w.String()
-	if w.Cluster != "" && (t.start == nil || w.Cluster != t.start.Cluster) {
+	if w.Cluster != "" && (s == nil || w.Cluster != s.Cluster) {
 		name = w.Cluster + ": " + name
 	}
 	return Clean(name)
@@ -307,11 +313,11 @@ func (t *table) messages(r findingRow) []span {
 }
 
 // change is what is there now and what would pass.
-func (t *table) change(r findingRow) string {
+func (l *layout) change(r findingRow) string {
 	limit := 0
 	text := value(r.Now)
-	if t.width > 0 {
-		limit = max(narrowest, t.width/2)
+	if l.width > 0 {
+		limit = max(narrowest, l.width/2)
 		text = r.values()
 	}
 	if r.elements == 1 {

@@ -17,15 +17,7 @@ const summaryHang = len("VERDICTS") + gap
 func (t *table) summary(end *scan.End, groups []*group) {
 	t.newline()
 	t.row(0, summaryHang, t.scannedSpans(end)...)
-	verdicts := []span{{text: "VERDICTS", style: bold, pad: len("VERDICTS")}}
-	for _, v := range scan.Verdicts() {
-		s := span{text: fmt.Sprintf("%d %s", end.Verdicts[v], v)}
-		if end.Verdicts[v] > 0 {
-			s.style = verdictSpan(v).style
-		}
-		verdicts = append(verdicts, s)
-	}
-	t.row(0, summaryHang, verdicts...)
+	t.row(0, summaryHang, verdictCounts(end.Verdicts)...)
 	if t.columned && t.width > 0 {
 		t.legend()
 	}
@@ -49,6 +41,19 @@ func (t *table) summary(end *scan.End, groups []*group) {
 	case end.Verdicts[scan.VerdictClosed]+end.Verdicts[scan.VerdictSealed]+end.Verdicts[scan.VerdictGuarded] == end.Workloads:
 		t.row(0, 2, span{text: "Every way out that a spec leaves open is stopped at run time.", style: green})
 	}
+}
+
+// verdictCounts is the line of the verdicts, its title first.
+func verdictCounts(counts map[scan.Verdict]int) []span {
+	spans := []span{{text: "VERDICTS", style: bold, pad: len("VERDICTS")}}
+	for _, v := range scan.Verdicts() {
+		s := span{text: fmt.Sprintf("%d %s", counts[v], v)}
+		if counts[v] > 0 {
+			s.style = verdictSpan(v).style
+		}
+		spans = append(spans, s)
+	}
+	return spans
 }
 
 // waysOut counts the workloads in which each escape path is open, the worst and
