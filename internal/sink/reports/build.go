@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	openreports "github.com/openreports/reports-api/apis/openreports.io/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/escape-scanner/escape-scanner/report"
+	"github.com/escape-scanner/escape-scanner/internal/sink"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -119,7 +118,7 @@ func (s *Sink) build(of subject, maxBytes int) *openreports.Report {
 	for _, f := range findings {
 		results = append(results, findingResult(f, layers))
 	}
-	return finish(of, scopeOf(of.row.Workload), results, maxBytes)
+	return finish(of, sink.Object(of.row.Workload), results, maxBytes)
 }
 
 func covered(f *scan.Finding) int {
@@ -134,7 +133,7 @@ func (s *Sink) buildFailures(maxBytes int) *openreports.Report {
 	for _, f := range s.state.Failures() {
 		results = append(results, openreports.ReportResult{
 			Policy: verdictPolicy, Rule: failureRule, Category: "Failures", Severity: "info", Result: unevaluated,
-			Description: text(f.Message, maxText),
+			Description: sink.Text(f.Message, maxText),
 			Properties: properties(map[string]string{
 				"subject": f.Subject, "namespace": f.Namespace, "reason": string(f.Reason), "affects": f.Affects,
 			}),
@@ -161,40 +160,11 @@ func finish(of subject, scope *corev1.ObjectReference, results []openreports.Rep
 	return r
 }
 
-// scopeOf is the object that a report is about. Its UID is not known; what an exception of
-// the configuration is called is no object.
-func scopeOf(w scan.Workload) *corev1.ObjectReference {
-	if w.Kind == "Exception" {
-		return nil
-	}
-	ref := &corev1.ObjectReference{APIVersion: apiVersion(w.Kind), Kind: w.Kind, Namespace: w.Namespace, Name: w.Name}
-	if ofCluster(w) {
-		ref.Namespace = ""
-	}
-	return ref
-}
-
-// apiVersion is that of the kinds that pods belong to, or that a finding is about; empty
-// for others, of which only the kind is known.
-func apiVersion(kind string) string {
-	switch kind {
-	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet":
-		return "apps/v1"
-	case "Job", "CronJob":
-		return "batch/v1"
-	case "Pod", "ReplicationController", "Namespace", "Node":
-		return "v1"
-	case "KubeArmorPolicy", "KubeArmorClusterPolicy", "KubeArmorHostPolicy":
-		return "security.kubearmor.com/v1"
-	}
-	return ""
-}
-
 // verdictResult is the verdict as a result. Only what is known to be closed passes.
 func verdictResult(v *scan.WorkloadVerdict) openreports.ReportResult {
 	r := openreports.ReportResult{
 		Policy: verdictPolicy, Rule: verdictRule, Category: "Verdict", Severity: severity(v.Severity),
-		Description: text(string(v.Verdict)+": "+v.Reason, maxText),
+		Description: sink.Text(string(v.Verdict)+": "+v.Reason, maxText),
 	}
 	switch v.Verdict {
 	case scan.VerdictClosed, scan.VerdictSealed:
@@ -227,8 +197,8 @@ func findingResult(f *scan.Finding, layers *scan.Layers) openreports.ReportResul
 	policy, category := policyOf(f.Category)
 	r := openreports.ReportResult{
 		Policy: policy, Category: category,
-		Rule: text(f.Rule, maxProperty), Severity: severity(f.Severity),
-		Description: text(f.Message, maxText), Result: fail, Scored: true,
+		Rule: sink.Text(f.Rule, maxProperty), Severity: severity(f.Severity),
+		Description: sink.Text(f.Message, maxText), Result: fail, Scored: true,
 	}
 	p := map[string]string{
 		"title": f.Title, "fingerprint": f.Fingerprint(), "container": f.Container, "field": f.Field, "item": f.Item,
@@ -277,36 +247,11 @@ func severity(s scan.Severity) openreports.ResultSeverity {
 func properties(all map[string]string) map[string]string {
 	p := map[string]string{}
 	for name, value := range all {
-		if value = text(value, maxProperty); value != "" {
+		if value = sink.Text(value, maxProperty); value != "" {
 			p[name] = value
 		}
 	}
 	return p
-}
-
-// text is what a report may hold of a text: no control characters, and not more than
-// so many bytes.
-func text(s string, most int) string {
-	clean := report.Clean(head(s, most))
-	if len(clean) == len(s) {
-		return clean
-	}
-	const end = "…"
-	if len(s) <= most && len(clean) <= most {
-		return clean
-	}
-	return head(clean, most-len(end)) + end
-}
-
-// head is the beginning of a text, whole characters of at most so many bytes.
-func head(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most]
 }
 
 func count(sum *openreports.ReportSummary, r openreports.Result) {

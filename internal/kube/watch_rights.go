@@ -1,0 +1,48 @@
+package kube
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+)
+
+// WatchFeature is something that a watch does beyond reading.
+type WatchFeature string
+
+// What a watch does beyond reading.
+const (
+	// WatchReports keeps reports.
+	WatchReports WatchFeature = "reports"
+	// WatchEvents tells by Kubernetes Events.
+	WatchEvents WatchFeature = "events"
+	// WatchLease has a Lease decide which of several leads.
+	WatchLease WatchFeature = "lease"
+)
+
+// WatchFeatures lists them.
+func WatchFeatures() []WatchFeature { return []WatchFeature{WatchReports, WatchEvents, WatchLease} }
+
+// WatchRights are the rights that a feature uses, and no others. Those to reports and
+// Events are needed wherever workloads are watched, those to the Lease in its namespace.
+// Of the two APIs for reports the one that is not written may be left out.
+func WatchRights(feature WatchFeature) []rbacv1.PolicyRule {
+	switch feature {
+	case WatchReports:
+		verbs := []string{"get", "list", "create", "update", "delete"}
+		return []rbacv1.PolicyRule{
+			{APIGroups: []string{"openreports.io"}, Resources: []string{"reports", "clusterreports"}, Verbs: verbs},
+			{APIGroups: []string{"wgpolicyk8s.io"}, Resources: []string{"policyreports", "clusterpolicyreports"}, Verbs: verbs},
+		}
+	case WatchEvents:
+		// kubectl shows the Events that name the object's UID.
+		return []rbacv1.PolicyRule{
+			{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
+			{APIGroups: []string{""}, Resources: []string{"pods", "replicationcontrollers", "namespaces"}, Verbs: []string{"get"}},
+			{APIGroups: []string{"apps"}, Resources: []string{"deployments", "replicasets", "statefulsets", "daemonsets"}, Verbs: []string{"get"}},
+			{APIGroups: []string{"batch"}, Resources: []string{"jobs", "cronjobs"}, Verbs: []string{"get"}},
+		}
+	case WatchLease:
+		return []rbacv1.PolicyRule{
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
+		}
+	}
+	return nil
+}
