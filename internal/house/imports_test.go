@@ -12,16 +12,17 @@ const everything = "*"
 // rooms are the packages of the project and what of ours each may import. A
 // package below one of them belongs to it.
 var rooms = map[string][]string{
-	"cmd/scanner":       {everything},
-	"config":            {},
-	"internal/armor":    {"scan"},
-	"internal/demo":     {},
-	"internal/house":    {},
-	"internal/kube":     {"scan", "remediate"},
-	"internal/kubetest": {},
-	"internal/manifest": {"scan"},
-	"internal/node":     {"scan"},
-	"internal/oracle":   {},
+	"cmd/scanner":        {everything},
+	"config":             {},
+	"internal/armor":     {"scan"},
+	"internal/armortest": {},
+	"internal/demo":      {},
+	"internal/house":     {},
+	"internal/kube":      {"scan", "remediate"},
+	"internal/kubetest":  {},
+	"internal/manifest":  {"scan"},
+	"internal/node":      {"scan"},
+	"internal/oracle":    {},
 	// Events are written there as everywhere: by report.
 	"internal/sink":     {"scan", "report"},
 	"internal/snapshot": {"scan", "internal/manifest"},
@@ -35,7 +36,7 @@ var rooms = map[string][]string{
 }
 
 // testOnly are packages that only tests import.
-var testOnly = []string{"internal/kubetest", "internal/house", "internal/oracle"}
+var testOnly = []string{"internal/armortest", "internal/kubetest", "internal/house", "internal/oracle"}
 
 // owners are packages of others, by the beginnings of their paths, that only
 // some rooms may import.
@@ -45,11 +46,11 @@ var owners = []struct {
 	why    string
 }{
 	{"github.com/kubearmor/KubeArmor/pkg/KubeArmorController/api", []string{"internal/armor", "remediate"}, "remediate/set writes KubeArmor's policies, and nobody else"},
-	{"github.com/kubearmor/", []string{"internal/armor"}, "KubeArmor's types must not spread: internal/armor translates them"},
+	{"github.com/kubearmor/", []string{"internal/armor", "internal/armortest"}, "KubeArmor's types must not spread: internal/armor translates them"},
 	{"k8s.io/client-go", []string{"cmd/scanner", "internal/kube", "internal/kubetest", "internal/armor"}, "who reads a cluster stands behind an interface"},
 	{"k8s.io/apiserver", []string{"scan"}, "it evaluates policies in CEL, and scan/admission does that"},
 	{"github.com/cilium/ebpf", []string{"internal/node"}, "only the check of this machine loads programs"},
-	{"google.golang.org/grpc", []string{"internal/armor"}, "only KubeArmor is spoken to by gRPC, and internal/armor does that"},
+	{"google.golang.org/grpc", []string{"internal/armor", "internal/armortest"}, "only KubeArmor is spoken to by gRPC, and internal/armor does that"},
 	{"github.com/prometheus/", []string{"internal/sink"}, "only the sink of metrics counts for Prometheus"},
 	{"github.com/openreports/", []string{"internal/sink"}, "only the sink of reports writes them"},
 	{"openreports.io/", []string{"internal/sink"}, "only the sink of reports writes them"},
