@@ -50,6 +50,7 @@ type groupKey struct {
 
 // group are the pods of a cohort that look the same to the rules.
 type group struct {
+	key    groupKey
 	ref    *metav1.OwnerReference
 	count  int
 	first  string
@@ -80,19 +81,30 @@ func newCollector(cluster string, engine *Engine, owners *ownerIndex, facts *fac
 
 // page judges the pods of a page, several at once, and groups them.
 func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
-	trimmed := make([]Pod, len(pods))
-	digests := make([]Digest, len(pods))
-	covers := make([]*coverage, len(pods))
-	parallel(len(pods), func(i int) {
-		trimmed[i] = Trim(c.facts.pod(&pods[i]))
-		digests[i] = DigestOf(trimmed[i])
-		covers[i] = c.covers.of(&pods[i])
+	looks := c.look(len(pods), func(i int) *corev1.Pod { return &pods[i] })
+	c.join(ctx, pods, looks)
+	c.pods += len(pods)
+}
+
+// look is what of a pod is told apart.
+type look struct {
+	digest Digest
+	cover  *coverage
+}
+
+// look looks at n pods, several at once, and judges those that look like none before.
+func (c *collector) look(n int, pod func(int) *corev1.Pod) []look {
+	trimmed := make([]Pod, n)
+	looks := make([]look, n)
+	parallel(n, func(i int) {
+		trimmed[i] = Trim(c.facts.pod(pod(i)))
+		looks[i] = look{DigestOf(trimmed[i]), c.covers.of(pod(i))}
 	})
 	// What is new is judged once, whichever pod of the page shows it first.
 	var fresh []int
-	for i, d := range digests {
-		if _, known := c.judged[d]; !known {
-			c.judged[d] = nil
+	for i := range looks {
+		if _, known := c.judged[looks[i].digest]; !known {
+			c.judged[looks[i].digest] = nil
 			fresh = append(fresh, i)
 		}
 	}
@@ -102,39 +114,48 @@ func (c *collector) page(ctx context.Context, pods []corev1.Pod) {
 		judgements[k] = c.engine.Judge(pod, c.facts.facts(pod))
 	})
 	for k, i := range fresh {
-		c.judged[digests[i]] = judgements[k]
+		c.judged[looks[i].digest] = judgements[k]
 	}
-	c.join(ctx, pods, digests, covers)
-	c.pods += len(pods)
+	return looks
 }
 
 // join groups the pods of a page, and asks about the first of each new group what is
 // asked of one pod only.
-func (c *collector) join(ctx context.Context, pods []corev1.Pod, digests []Digest, covers []*coverage) {
+func (c *collector) join(ctx context.Context, pods []corev1.Pod, looks []look) {
 	var first []int
 	var groups []*group
 	for i := range pods {
 		pod := &pods[i]
-		g, isNew := c.group(ctx, pod, digests[i])
+		g, isNew := c.group(ctx, pod, looks[i].digest)
 		if isNew {
 			first, groups = append(first, i), append(groups, g)
 		}
 		n := c.around.node(pod.Spec.NodeName)
 		n.containers += RunningContainers(pod)
-		if phase := pod.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
-			if g.ended == nil {
-				g.ended = map[placement]int{}
-			}
-			g.ended[placement{covers[i], n}]++
-			continue
-		}
-		g.placements[placement{covers[i], n}]++
+		g.put(placement{looks[i].cover, n}, hasEnded(pod))
 	}
 	parallel(len(first), func(k int) {
 		i, g := first[k], groups[k]
-		g.inspected = c.around.inspect(ctx, &pods[i], covers[i])
-		g.admitted = c.door.decide(ctx, &pods[i], digests[i], c.judged[digests[i]])
+		g.inspected = c.around.inspect(ctx, &pods[i], looks[i].cover)
+		g.admitted = c.door.decide(ctx, &pods[i], looks[i].digest, c.judged[looks[i].digest])
 	})
+}
+
+// put counts a pod of the group.
+func (g *group) put(at placement, ended bool) {
+	if !ended {
+		g.placements[at]++
+		return
+	}
+	if g.ended == nil {
+		g.ended = map[placement]int{}
+	}
+	g.ended[at]++
+}
+
+// hasEnded reports whether nothing of the pod will run any more.
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // RunningContainers counts the containers of a pod that run.
@@ -168,23 +189,37 @@ func parallel(n int, f func(int)) {
 	wg.Wait()
 }
 
-// group finds the group of a pod.
-func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) (g *group, isNew bool) {
-	key := groupKey{cohort: cohort{namespace: pod.Namespace}, digest: digest}
-	ref := followed(pod.OwnerReferences)
+// groupOf tells to which group a pod belongs, by the controller that it claims.
+func groupOf(pod *corev1.Pod, digest Digest) (key groupKey, ref *metav1.OwnerReference) {
+	key = groupKey{cohort: cohort{namespace: pod.Namespace}, digest: digest}
+	ref = followed(pod.OwnerReferences)
 	if ref == nil {
 		key.pod = pod.Name
 	} else {
 		key.owner = ownerRef{ref.APIVersion, ref.Kind, ref.Name, string(ref.UID)}
 		key.hash = TemplateHash(pod.Labels)
 	}
+	return key, ref
+}
+
+// newGroup makes the group of a pod, which is not in it yet.
+func newGroup(key groupKey, ref *metav1.OwnerReference, pod *corev1.Pod) *group {
+	g := &group{key: key, first: pod.Name, oldest: pod.CreationTimestamp.Time, placements: map[placement]int{}}
+	if ref != nil {
+		copied := *ref
+		g.ref = &copied
+	}
+	return g
+}
+
+// group finds the group of a pod.
+func (c *collector) group(ctx context.Context, pod *corev1.Pod, digest Digest) (g *group, isNew bool) {
+	key, ref := groupOf(pod, digest)
 	g = c.groups[key]
 	if g == nil {
 		isNew = true
-		g = &group{first: pod.Name, oldest: pod.CreationTimestamp.Time, placements: map[placement]int{}}
+		g = newGroup(key, ref, pod)
 		if ref != nil {
-			copied := *ref
-			g.ref = &copied
 			c.owners.prefetch(ctx, pod.Namespace, ref)
 		}
 		c.groups[key] = g
@@ -203,77 +238,89 @@ const labelTemplateHash = "pod-template-hash"
 
 // cohorts lists the groups of each cohort, and the cohorts in an order that does not
 // hang on a map's: it decides which of equal findings stays.
-func (c *collector) cohorts() (order []cohort, groups map[cohort][]groupKey) {
-	groups = map[cohort][]groupKey{}
-	for key := range c.groups {
-		groups[key.cohort] = append(groups[key.cohort], key)
+func (c *collector) cohorts() (order []cohort, groups map[cohort][]*group) {
+	groups = map[cohort][]*group{}
+	for key, g := range c.groups {
+		groups[key.cohort] = append(groups[key.cohort], g)
 	}
-	order = make([]cohort, 0, len(groups))
-	for co := range groups {
-		order = append(order, co)
-	}
-	slices.SortFunc(order, func(a, b cohort) int {
-		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.owner.kind, b.owner.kind),
-			cmp.Compare(a.owner.name, b.owner.name), cmp.Compare(a.owner.uid, b.owner.uid),
-			cmp.Compare(a.owner.apiVersion, b.owner.apiVersion), cmp.Compare(a.hash, b.hash), cmp.Compare(a.pod, b.pod))
-	})
-	return order, groups
+	return slices.SortedFunc(maps.Keys(groups), compareCohorts), groups
 }
 
-// rows joins the groups to workloads. In a cohort, the pods that most look alike
-// stand for the workload; any that look otherwise stand for themselves.
+func compareCohorts(a, b cohort) int {
+	return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.owner.kind, b.owner.kind),
+		cmp.Compare(a.owner.name, b.owner.name), cmp.Compare(a.owner.uid, b.owner.uid),
+		cmp.Compare(a.owner.apiVersion, b.owner.apiVersion), cmp.Compare(a.hash, b.hash), cmp.Compare(a.pod, b.pod))
+}
+
+// share is the row that the pods of a group stand in.
+type share struct {
+	row   RowRef
+	group *group
+}
+
+// shares says in which rows the groups of a cohort stand, which it sorts: those that
+// most look alike stand for the workload, any that look otherwise for themselves. owner
+// is asked for the workload of the pods' controller.
+func shares(cluster string, co cohort, groups []*group, owner func(ref *metav1.OwnerReference) (w Workload, claims string)) []share {
+	slices.SortFunc(groups, func(x, y *group) int {
+		return cmp.Or(cmp.Compare(y.count, x.count), x.oldest.Compare(y.oldest), cmp.Compare(x.first, y.first))
+	})
+	all := make([]share, len(groups))
+	add := func(i int, w Workload, claims string) {
+		w.Cluster = cluster
+		all[i] = share{RowRef{w, claims}, groups[i]}
+	}
+	alone := func(i int, claims string) {
+		add(i, Workload{Namespace: co.namespace, Kind: "Pod", Name: groups[i].first}, claims)
+	}
+	ref := groups[0].ref
+	if ref == nil {
+		for i := range groups {
+			alone(i, "")
+		}
+		return all
+	}
+	w, claims := owner(ref)
+	for i := range groups {
+		switch {
+		case w.Name == "":
+			alone(i, claims)
+		case i > 0:
+			alone(i, claim(ref, "its other pods look otherwise"))
+		default:
+			add(i, w, claims)
+		}
+	}
+	return all
+}
+
+// rows joins the groups to workloads.
 func (c *collector) rows(ctx context.Context) []*rows {
-	c.layers.prepare(c.groups, c.judged)
+	c.layers.prepare(maps.Values(c.groups), c.judged)
 	order, cohorts := c.cohorts()
-	byName := map[[2]string]*rows{}
-	join := func(w Workload, claims string, key groupKey) {
-		w.Cluster = c.cluster
-		id := [2]string{w.String(), claims}
-		r := byName[id]
-		if r == nil {
-			r = newRows(w, claims)
-			byName[id] = r
-		}
-		g, j := c.groups[key], c.judged[key.digest]
-		r.add(j, g.count)
-		for _, at := range g.sorted() {
-			r.addLayers(c.layers.of(j, at.cover.stance, at.node, g), g.admitted, at.node)
-		}
-	}
+	byRef := map[RowRef]*rows{}
 	for _, co := range order {
-		keys := cohorts[co]
-		slices.SortFunc(keys, func(a, b groupKey) int {
-			x, y := c.groups[a], c.groups[b]
-			return cmp.Or(cmp.Compare(y.count, x.count), x.oldest.Compare(y.oldest), cmp.Compare(x.first, y.first))
-		})
-		alone := func(key groupKey, claims string) {
-			join(Workload{Namespace: co.namespace, Kind: "Pod", Name: c.groups[key].first}, claims, key)
+		owner := func(ref *metav1.OwnerReference) (Workload, string) {
+			return c.owners.workload(ctx, co.namespace, ref, co.hash)
 		}
-		ref := c.groups[keys[0]].ref
-		if ref == nil {
-			for _, key := range keys {
-				alone(key, "")
+		for _, s := range shares(c.cluster, co, cohorts[co], owner) {
+			r := byRef[s.row]
+			if r == nil {
+				r = newRows(s.row.Workload, s.row.Claims)
+				byRef[s.row] = r
 			}
-			continue
-		}
-		w, claims := c.owners.workload(ctx, co.namespace, ref, co.hash)
-		for i, key := range keys {
-			switch {
-			case w.Name == "":
-				alone(key, claims)
-			case i > 0:
-				alone(key, claim(ref, "its other pods look otherwise"))
-			default:
-				join(w, claims, key)
-			}
+			r.take(s.group, c.judged[s.group.key.digest], c.layers)
 		}
 	}
-	out := make([]*rows, 0, len(byName))
-	for _, r := range byName {
-		out = append(out, r)
+	return slices.SortedFunc(maps.Values(byRef), compareRows)
+}
+
+// take joins a group of pods and what the layers say of it.
+func (r *rows) take(g *group, j *Judgement, layers *layering) {
+	r.add(j, g.count)
+	for _, at := range g.sorted() {
+		r.addLayers(layers.of(j, at.cover.stance, at.node, g), g.admitted, at.node)
 	}
-	slices.SortFunc(out, compareRows)
-	return out
 }
 
 // places are the placements that count.

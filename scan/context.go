@@ -39,6 +39,7 @@ type surroundings struct {
 	// nodes that were not among those read.
 	nowhere *nodeState
 	strange map[string]*nodeState
+	classes nodeClasses
 
 	armor *armor.Index
 	// armorUnknown says why not all of KubeArmor's policies are known, and armorHidden
@@ -52,6 +53,8 @@ type surroundings struct {
 	inCEL []celPolicy
 	// keys is what of a pod's identity admission reads.
 	keys admission.Keys
+	// decoded has what was decoded before, nil for nothing.
+	decoded *decoded
 
 	mu       sync.Mutex
 	failures []Failure
@@ -63,6 +66,7 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	s := &surroundings{
 		now: opts.Start.Time, probes: opts.Probes, manifests: opts.manifests,
 		namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*nodeState{}, strange: map[string]*nodeState{},
+		classes: nodeClasses{}, decoded: opts.decoded,
 		admission: &admission.Set{Server: serverPSS(server)},
 	}
 	var nodes []corev1.Node
@@ -208,7 +212,7 @@ func (s *surroundings) readArmor(lists ...objects) {
 	var policies []*armor.Policy
 	for _, list := range lists {
 		for _, item := range list.items {
-			p, err := armor.Decode(armor.Kind(list.kind.Kind), item)
+			p, err := s.decoded.armorPolicy(list.kind, item)
 			if err != nil {
 				s.broken(list.kind, err, &s.armorUnknown)
 				continue
@@ -216,7 +220,7 @@ func (s *surroundings) readArmor(lists ...objects) {
 			policies = append(policies, p)
 		}
 	}
-	s.armor = armor.NewIndex(policies)
+	s.armor = s.decoded.index(policies)
 	s.armorLabels = s.armor.LabelKeys()
 }
 
@@ -236,7 +240,7 @@ func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds
 	}
 	for _, kind := range []schema.GroupKind{kindKyverno, kindKyvernoNS} {
 		for _, item := range kinds[kind].items {
-			p, err := admission.DecodeKyverno(kind.Kind, item)
+			p, err := s.decoded.kyvernoPolicy(kind, item)
 			if err != nil {
 				missing(kind, err)
 				continue
@@ -248,7 +252,7 @@ func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds
 		s.admission.KyvernoDoubt = unread(plural(kindException), err) + ", and one of them may let the pod pass"
 	}
 	for _, item := range kinds[kindException].items {
-		x, err := admission.DecodeKyvernoException(item)
+		x, err := s.decoded.kyvernoException(item)
 		if err != nil {
 			missing(kindException, err)
 			continue

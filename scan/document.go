@@ -98,7 +98,7 @@ func (d *Document) Events() []Event { return d.rows.events(d.decl, d.rules) }
 
 // Count takes a document's verdict into what the policies do. It is not to be called
 // concurrently.
-func (c *Context) Count(d *Document) { c.tally.add(d.rows, c.rules) }
+func (c *Context) Count(d *Document) { c.tally.add(d.rows.policyParts(c.rules)) }
 
 // Failures are what stands around the documents and could not be read. Kinds that
 // are not among the files are none.

@@ -78,36 +78,45 @@ func (x *Exception) String() string {
 // Except is the stage that marks what exceptions cover. Before the end it reports
 // the exceptions that have expired by now, and those that matched nothing.
 func Except(exceptions []Exception, now time.Time, next Handler) Handler {
-	return &except{exceptions: exceptions, now: now, used: make([]int, len(exceptions)), next: next}
+	return &except{marker: marker{exceptions, now}, used: make([]int, len(exceptions)), next: next}
 }
 
 type except struct {
-	exceptions []Exception
-	now        time.Time
-	used       []int
-	next       Handler
+	marker
+	used []int
+	next Handler
 }
 
 func (s *except) Handle(e Event) error {
 	switch {
 	case e.Finding != nil:
-		e.Finding = s.mark(e.Finding)
+		e.Finding = s.mark(e.Finding, s.used)
 	case e.End != nil:
-		if err := s.report(e.End); err != nil {
-			return err
+		for _, f := range s.report(s.used, e.End.Incomplete) {
+			if err := s.next.Handle(Event{Finding: f}); err != nil {
+				return err
+			}
 		}
 	}
 	return s.next.Handle(e)
 }
 
-func (s *except) mark(f *Finding) *Finding {
-	for i := range s.exceptions {
-		x := &s.exceptions[i]
+// marker marks what exceptions cover at a time.
+type marker struct {
+	exceptions []Exception
+	now        time.Time
+}
+
+// mark gives the finding with the first exception that covers it, and counts in used
+// those that match.
+func (m *marker) mark(f *Finding, used []int) *Finding {
+	for i := range m.exceptions {
+		x := &m.exceptions[i]
 		if !x.Matches(f) {
 			continue
 		}
-		s.used[i]++
-		if x.Expired(s.now) || f.Excepted != nil {
+		used[i]++
+		if x.Expired(m.now) || f.Excepted != nil {
 			continue
 		}
 		marked := *f
@@ -141,23 +150,26 @@ func (x *Exception) Expired(now time.Time) bool {
 	return !x.Expires.IsZero() && !now.Before(x.Expires.AddDate(0, 0, 1))
 }
 
-func (s *except) report(end *End) error {
-	for i := range s.exceptions {
-		x := &s.exceptions[i]
+// report are the findings about the exceptions themselves: those that have expired,
+// and those that matched nothing, as far as all was read.
+func (m *marker) report(used []int, incomplete bool) []*Finding {
+	var found []*Finding
+	for i := range m.exceptions {
+		x := &m.exceptions[i]
 		f := Finding{
 			Category: CategoryException, Field: fmt.Sprintf("exceptions[%d]", i), Now: jsonText(x.String()),
 			Workload: Workload{Kind: "Exception", Name: x.String()},
 			Location: &Location{File: x.File, Line: max(x.Line, 1), Column: 1},
 		}
 		switch {
-		case x.Expired(s.now):
+		case x.Expired(m.now):
 			f.Rule, f.Severity = ruleExceptionExpired, SeverityMedium
-			matches := fmt.Sprintf("%d findings", s.used[i])
-			if s.used[i] == 1 {
+			matches := fmt.Sprintf("%d findings", used[i])
+			if used[i] == 1 {
 				matches = "1 finding"
 			}
 			f.Message = fmt.Sprintf("the exception expired on %s and covers nothing any more; it matches %s", x.Expires.Format(time.DateOnly), matches)
-		case s.used[i] == 0 && !end.Incomplete:
+		case used[i] == 0 && !incomplete:
 			f.Rule, f.Severity = ruleExceptionUnused, SeverityLow
 			f.Message = "the exception matched nothing"
 		default:
@@ -168,9 +180,7 @@ func (s *except) report(end *End) error {
 				f.Title = r.Title
 			}
 		}
-		if err := s.next.Handle(Event{Finding: &f}); err != nil {
-			return err
-		}
+		found = append(found, &f)
 	}
-	return nil
+	return found
 }

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,29 +18,34 @@ import (
 // readExpressions makes rules of the policies in CEL.
 func (s *surroundings) readExpressions(ctx context.Context, cluster Cluster, kinds map[schema.GroupKind]objects, server string, missing func(schema.GroupKind, error)) {
 	params := newParamReader(ctx, cluster)
-	vaps, errs := admission.NewVAPs(kinds[kindVAP].items, kinds[kindVAPBinding].items, params.find, server)
+	if s.decoded != nil {
+		params = s.decoded.params
+	}
+	vaps, errs := s.decoded.newVAPs(kinds[kindVAP].items, kinds[kindVAPBinding].items, whyUnread(kinds[kindVAPBinding]), params.find, server)
 	for _, err := range errs {
 		missing(kindVAP, err)
 	}
 	for _, v := range vaps {
-		if err := kinds[kindVAPBinding].err; err != nil {
-			v.BindingsUnread(unread(plural(kindVAPBinding), err))
-		}
 		s.admission.Expressions = append(s.admission.Expressions, v)
 		s.inCEL = append(s.inCEL, v)
 	}
 	items := slices.Concat(kinds[kindValidating].items, kinds[kindValidNS].items)
-	policies, errs := admission.NewValidatingPolicies(items, kinds[kindCELExcept].items, "", s.now)
+	policies, errs := s.decoded.newValidating(items, kinds[kindCELExcept].items, whyUnread(kinds[kindCELExcept]), s.now)
 	for _, err := range errs {
 		missing(kindValidating, err)
 	}
 	for _, p := range policies {
-		if err := kinds[kindCELExcept].err; err != nil {
-			p.ExceptionsUnread(unread(plural(kindCELExcept), err))
-		}
 		s.admission.Expressions = append(s.admission.Expressions, p)
 		s.inCEL = append(s.inCEL, p)
 	}
+}
+
+// whyUnread says why not all objects of a kind are known, empty where they are.
+func whyUnread(o objects) string {
+	if o.err == nil {
+		return ""
+	}
+	return unread(plural(o.kind), o.err)
 }
 
 // celPolicy is a policy in CEL, of either kind.
@@ -62,7 +68,7 @@ func (s *surroundings) admissionPolicies() []admissionPolicy {
 }
 
 // paramReader finds the parameters of policies. Each kind is listed once, when the
-// first policy asks for it.
+// first policy asks for it, or again by refresh.
 type paramReader struct {
 	ctx     context.Context
 	cluster Cluster
@@ -72,6 +78,20 @@ type paramReader struct {
 
 func newParamReader(ctx context.Context, cluster Cluster) *paramReader {
 	return &paramReader{ctx: ctx, cluster: cluster, kinds: map[schema.GroupKind]objects{}}
+}
+
+// refresh reads again what was asked for, and reports whether any of it is other.
+func (r *paramReader) refresh(ctx context.Context) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = ctx
+	changed := false
+	for kind, was := range r.kinds {
+		is := readObjects(ctx, r.cluster, kind)
+		changed = changed || !slices.EqualFunc(was.items, is.items, bytes.Equal) || whyUnread(was) != whyUnread(is) || fmt.Sprint(was.err) != fmt.Sprint(is.err)
+		r.kinds[kind] = is
+	}
+	return changed
 }
 
 // find answers a query of a policy. Secrets are never read, whatever a policy asks.

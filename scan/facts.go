@@ -24,31 +24,44 @@ func newFactSource(ctx context.Context, cluster Cluster) *factSource {
 	s := &factSource{failed: map[string]Failure{}}
 	s.handlers = sync.OnceValues(func() (map[string]string, error) {
 		handlers, err := cluster.RuntimeClasses(ctx)
-		s.fail("runtime classes", err, "which pods run in a sandbox: none is assumed to")
+		s.fail(err, classesFailure)
 		return handlers, err
 	})
 	s.volumes = sync.OnceValues(func() (map[Claim]string, error) {
 		volumes, err := cluster.HostVolumes(ctx)
-		s.fail("persistent volumes", err, "which claims lead to a path of the host")
-		special := specialHostPaths()
-		told := make(map[Claim]string, len(volumes))
-		for claim, path := range volumes {
-			if spokenOf(path, special) {
-				told[claim] = path
-			}
-		}
-		return told, err
+		s.fail(err, volumesFailure)
+		return toldVolumes(volumes), err
 	})
 	return s
 }
 
-func (s *factSource) fail(subject string, err error, affects string) {
+func toldVolumes(volumes map[Claim]string) map[Claim]string {
+	special := specialHostPaths()
+	told := make(map[Claim]string, len(volumes))
+	for claim, path := range volumes {
+		if spokenOf(path, special) {
+			told[claim] = path
+		}
+	}
+	return told
+}
+
+func classesFailure(err error) Failure {
+	return FailureOf("runtime classes", "", err, "which pods run in a sandbox: none is assumed to")
+}
+
+func volumesFailure(err error) Failure {
+	return FailureOf("persistent volumes", "", err, "which claims lead to a path of the host")
+}
+
+func (s *factSource) fail(err error, failure func(error) Failure) {
 	if err == nil {
 		return
 	}
+	f := failure(err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed[subject] = FailureOf(subject, "", err, affects)
+	s.failed[f.Subject] = f
 }
 
 // failures are what was asked for and could not be read.

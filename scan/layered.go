@@ -2,6 +2,7 @@ package scan
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type layering struct {
 // alikeKey is what the answer about one container hangs on.
 type alikeKey struct {
 	stance            *stance
-	node              *nodeState
+	node              *nodeClass
 	crowded, hostPID  bool
 	kind              armor.ContainerKind
 	name, imageFamily string
@@ -34,7 +35,7 @@ type alikeKey struct {
 type layerKey struct {
 	judged  *Judgement
 	stance  *stance
-	node    *nodeState
+	node    *nodeClass
 	crowded bool
 	// looked is the group whose containers were looked into, nil for none.
 	looked *group
@@ -45,7 +46,8 @@ func newLayering(s *surroundings) *layering {
 }
 
 // of is what the layers but admission say of pods with that spec and coverage on the
-// node. It is shared: the caller copies it before changing it.
+// node. It is shared, by nodes of one class as well, and names none of them: the caller
+// copies it before changing it.
 func (l *layering) of(j *Judgement, st *stance, n *nodeState, looked *group) *Layers {
 	key := layerKeyOf(j, st, n, looked)
 	l.mu.Lock()
@@ -107,13 +109,12 @@ func (l *layering) judge(pod armor.Pod, c armor.Container, st *stance, n *nodeSt
 }
 
 // prepare finds, several at once, the answers that groups of pods will ask for.
-func (l *layering) prepare(groups map[groupKey]*group, judged map[Digest]*Judgement) {
+func (l *layering) prepare(groups iter.Seq[*group], judged map[Digest]*Judgement) {
 	wanted := map[layerKey]*nodeState{}
-	for key, g := range groups {
+	for g := range groups {
 		for at := range g.places() {
-			k := layerKeyOf(judged[key.digest], at.cover.stance, at.node, g)
-			// The first by name stands for its class, whatever the order of the map.
-			if n := wanted[k]; n == nil || at.node.name < n.name {
+			k := layerKeyOf(judged[g.key.digest], at.cover.stance, at.node, g)
+			if l.cache[k] == nil {
 				wanted[k] = at.node
 			}
 		}
@@ -150,7 +151,7 @@ func (l *layering) layers(j *Judgement, st *stance, n *nodeState, real map[strin
 	made := &Layers{
 		Kernel: KernelLayer{
 			Capabilities: n.enforcement.Capabilities, Processes: n.enforcement.Processes,
-			Grade: n.enforcement.Grade, Reason: n.enforcement.Reason, Worst: n.name,
+			Grade: n.enforcement.Grade, Reason: n.enforcement.Reason,
 		},
 	}
 	for _, p := range st.policies {
@@ -229,9 +230,6 @@ func (s *surroundings) pathLayers(f *Finding, j *Judgement, st *stance, able arm
 func kernelCell(n *nodeState) Cell {
 	e := &n.enforcement
 	c := Cell{Grade: e.Grade, Reason: e.Reason}
-	if n.name != "" {
-		c.By = []string{n.name}
-	}
 	switch {
 	case e.Capabilities == kernel.No:
 		c.Answer = StopsNo
@@ -279,7 +277,7 @@ func boxedIn(by string) string {
 	return "KubeArmor on the node does not see into the sandbox of " + by
 }
 
-// on says of which node the layers speak, where others of its class gave the answer.
+// on says of which node the layers speak.
 func (l *Layers) on(n *nodeState) {
 	if n.name == "" {
 		return

@@ -260,7 +260,7 @@ func TestCrowdedNode(t *testing.T) {
 		m.pods = append(m.pods, pod)
 	}
 	r := scanned(t, m)
-	if v := verdictOf(t, r, "agents"); v.Verdict != VerdictUnknown || !strings.Contains(v.Reason, "257 containers") {
+	if v := verdictOf(t, r, "agents"); v.Verdict != VerdictUnknown || !strings.Contains(v.Reason, "more than 256 containers") {
 		t.Errorf("%s: %s", v.Verdict, v.Reason)
 	}
 	if !slices.ContainsFunc(r.events, func(e Event) bool {

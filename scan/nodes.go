@@ -21,11 +21,20 @@ type nodeState struct {
 	// filePosture and capabilityPosture are KubeArmor's defaults there, empty when they
 	// are not known.
 	filePosture, capabilityPosture string
-	// class is the first node that enforces the same, for the same reasons: what was
-	// found for a pod on that node holds on this one.
-	class *nodeState
-	// containers counts the running ones that were seen.
-	containers int
+	// class is the same for nodes that enforce the same, for the same reasons: what was
+	// found for a pod on one of them holds on all.
+	class *nodeClass
+	// containers counts the running ones that were seen, and pods, in a Tracker, the pods
+	// that name the node.
+	containers, pods int
+}
+
+// event tells of the node. It shares nothing that changes.
+func (n *nodeState) event() *Node {
+	node := nodeOf(n.node)
+	enforcement := n.enforcement
+	node.Enforcement = &enforcement
+	return node
 }
 
 // crowded reports whether more containers run on the node than are enforced.
@@ -51,21 +60,16 @@ func (s *surroundings) readNodes(ctx context.Context, nodes []corev1.Node, agent
 	}
 	s.probe(ctx, read)
 	s.checkMachines(ctx, read)
-	classes := map[nodeClass]*nodeState{}
 	for i := range read {
 		n := &nodeState{name: nodes[i].Name, node: &nodes[i], enforcement: kernel.Assess(read[i], s.now)}
 		if p := read[i].Probe; p != nil {
 			n.filePosture, n.capabilityPosture = p.FilePosture, p.CapabilityPosture
 		}
-		key := classOf(n)
-		if classes[key] == nil {
-			classes[key] = n
-		}
-		n.class = classes[key]
+		n.class = s.classes.of(n)
 		s.nodes[n.name] = n
 	}
 	s.nowhere = &nodeState{enforcement: s.anyNode()}
-	s.nowhere.class = s.nowhere
+	s.nowhere.class = s.classes.of(s.nowhere)
 }
 
 // nodeClass is what of a node decides about its pods.
@@ -76,9 +80,19 @@ type nodeClass struct {
 	reason                         string
 }
 
-func classOf(n *nodeState) nodeClass {
+// nodeClasses has one of each class, so that classes can be told apart by where they
+// are.
+type nodeClasses map[nodeClass]*nodeClass
+
+func (c nodeClasses) of(n *nodeState) *nodeClass {
 	e := &n.enforcement
-	return nodeClass{e.Capabilities, e.Processes, e.Agent, e.Grade, e.Enforcer, n.filePosture, n.capabilityPosture, e.Reason}
+	class := nodeClass{e.Capabilities, e.Processes, e.Agent, e.Grade, e.Enforcer, n.filePosture, n.capabilityPosture, e.Reason}
+	known := c[class]
+	if known == nil {
+		known = &class
+		c[class] = known
+	}
+	return known
 }
 
 // probe reads what KubeArmor's agents say of their nodes.
@@ -217,14 +231,7 @@ func (s *surroundings) node(name string) *nodeState {
 		Capabilities: kernel.Unknown, Processes: kernel.Unknown, Agent: kernel.Unknown,
 		Reason: cmp.Or(s.nodesUnknown, "the node is not among those that the API server lists"),
 	}}
-	n.class = n
-	if len(s.strange) > 0 {
-		// They are all alike.
-		for _, other := range s.strange {
-			n.class = other.class
-			break
-		}
-	}
+	n.class = s.classes.of(n)
 	s.strange[name] = n
 	return n
 }

@@ -22,8 +22,10 @@ type ownerIndex struct {
 	mu    sync.Mutex
 	kinds map[ownerScope]*ownerKind
 	loads sync.WaitGroup
-	// single keeps what was read one by one.
+	// single keeps what was read one by one, failed why not all owners that pods name
+	// could be read.
 	single map[ownerName]ownerAnswer
+	failed map[ownerScope]error
 }
 
 // ownerScope is what one list covers: a kind in a namespace, "" for all.
@@ -50,7 +52,7 @@ type ownerKind struct {
 func newOwnerIndex(cluster OwnerReader, everywhere bool) *ownerIndex {
 	return &ownerIndex{
 		cluster: cluster, everywhere: everywhere,
-		kinds: map[ownerScope]*ownerKind{}, single: map[ownerName]ownerAnswer{},
+		kinds: map[ownerScope]*ownerKind{}, single: map[ownerName]ownerAnswer{}, failed: map[ownerScope]error{},
 	}
 }
 
@@ -109,37 +111,28 @@ func (x *ownerIndex) load(ctx context.Context, scope ownerScope, k *ownerKind) {
 // ones before they end, so none is missed.
 func (x *ownerIndex) wait() { x.loads.Wait() }
 
-// failures are the kinds that could not be read, and where. Call it after wait.
-func (x *ownerIndex) failures() map[ownerScope]error {
-	failed := map[ownerScope]error{}
-	for scope, k := range x.kinds {
-		if k.err != nil {
-			failed[scope] = k.err
-		}
+// failures are the kinds of which an owner could not be read, and where.
+func (x *ownerIndex) failures() map[ownerScope]error { return x.failed }
+
+// fail takes down that an owner could not be read. One speaks for all of its kind, and
+// it must not be the order of a map that chooses which.
+func (x *ownerIndex) fail(scope ownerScope, err error) {
+	if known := x.failed[scope]; known == nil || err.Error() < known.Error() {
+		x.failed[scope] = err
 	}
-	first := map[ownerScope]string{}
-	for name, answer := range x.single {
-		if answer.err == nil || apierrors.IsNotFound(answer.err) {
-			continue
-		}
-		// One speaks for all, and it must not be a map that chooses which.
-		scope, text := x.scope(name.kind, name.namespace), answer.err.Error()
-		if failed[scope] == nil || first[scope] != "" && text < first[scope] {
-			failed[scope], first[scope] = answer.err, text
-		}
-	}
-	return failed
 }
 
 // find reads one owner; the error is a not-found error when it does not exist.
 func (x *ownerIndex) find(ctx context.Context, namespace string, ref *metav1.OwnerReference) (Owner, error) {
 	kind := refKind(ref)
-	if k := x.kinds[x.scope(kind, namespace)]; k != nil {
+	scope := x.scope(kind, namespace)
+	if k := x.kinds[scope]; k != nil {
 		o, ok := k.byName[[2]string{namespace, ref.Name}]
 		switch {
 		case ok:
 			return o, nil
 		case k.err != nil:
+			x.fail(scope, k.err)
 			return Owner{}, k.err
 		default:
 			return Owner{}, apierrors.NewNotFound(schema.GroupResource{Group: kind.Group, Resource: kind.Kind}, ref.Name)
@@ -150,6 +143,9 @@ func (x *ownerIndex) find(ctx context.Context, namespace string, ref *metav1.Own
 	if !ok {
 		answer.owner, answer.err = x.cluster.Owner(ctx, namespace, kind, ref.Name)
 		x.single[name] = answer
+	}
+	if answer.err != nil && !apierrors.IsNotFound(answer.err) {
+		x.fail(scope, answer.err)
 	}
 	return answer.owner, answer.err
 }

@@ -45,45 +45,98 @@ func (c *policyCount) because(reason string) {
 	}
 }
 
-// add counts one workload.
-func (t *policyTally) add(r *rows, rules *ruleIndex) {
-	if r.layers == nil {
-		return
-	}
-	for _, ref := range r.layers.Runtime.Policies {
-		c := t.of(ref.String())
+// policyPart is what one policy does to one workload.
+type policyPart struct {
+	policy string
+	pods   int
+	effect policyEffect
+	// reasons are why it has less effect than it says. names are those of the workload's
+	// containers where nothing is said against it; beside is true there.
+	reasons []string
+	beside  bool
+	names   string
+}
+
+// add counts what policies do to one workload.
+func (t *policyTally) add(parts []policyPart) {
+	for i := range parts {
+		part := &parts[i]
+		c := t.of(part.policy)
 		c.workloads++
-		c.pods += r.pods
-		c.weigh(ref, r)
+		c.pods += part.pods
+		switch part.effect {
+		case effectNone:
+			c.dead++
+		case effectLess:
+			c.weak++
+		case effectUnknown:
+			c.unsure++
+		case effectWhole:
+		}
+		for _, reason := range part.reasons {
+			c.because(reason)
+		}
+		if part.beside {
+			if c.aside == nil {
+				c.aside = map[string]int{}
+			}
+			c.aside[part.names]++
+		}
 	}
-	counted := map[string]bool{}
+}
+
+// policyParts are what the policies do that concern the workload.
+func (r *rows) policyParts(rules *ruleIndex) []policyPart {
+	if r.layers == nil {
+		return nil
+	}
+	var parts []policyPart
+	for _, ref := range r.layers.Runtime.Policies {
+		parts = append(parts, r.runtimePart(ref))
+	}
+	return append(parts, r.admissionParts(rules)...)
+}
+
+func (r *rows) admissionParts(rules *ruleIndex) []policyPart {
+	var parts []policyPart
+	at := map[string]int{}
 	for _, ruling := range r.layers.Admission.Rulings {
 		ref := ruling.By
 		ref.Rule = ""
 		if ref.Mechanism == admission.PodSecurity || ref.Mechanism == admission.AskedServer {
 			continue
 		}
-		c := t.of(ref.String())
-		if !counted[ref.String()] {
-			counted[ref.String()] = true
-			c.workloads++
-			c.pods += r.pods
+		name := ref.String()
+		i, counted := at[name]
+		if !counted {
+			i = len(parts)
+			at[name] = i
+			parts = append(parts, policyPart{policy: name, pods: r.pods})
 		}
+		part := &parts[i]
 		switch {
 		case ruling.Toothless != nil && rules.tells(ruling.By, ruling.Toothless.Cause):
 		case ruling.Toothless != nil:
-			c.weak++
-			c.because(ruling.Toothless.Reason)
+			part.effect = max(part.effect, effectLess)
+			part.because(ruling.Toothless.Reason)
 		case ruling.Answer == admission.Unknown:
-			c.unsure++
-			c.because(ruling.Message)
+			part.effect = max(part.effect, effectUnknown)
+			part.because(ruling.Message)
 		}
+	}
+	return parts
+}
+
+func (p *policyPart) because(reason string) {
+	if reason != "" && !slices.Contains(p.reasons, reason) {
+		p.reasons = append(p.reasons, reason)
 	}
 }
 
-// weigh takes in why a policy does not bite on a workload, the gravest cause only. It
-// is dead there only where it is on every part of the pods.
-func (c *policyCount) weigh(ref armor.Ref, r *rows) {
+// runtimePart says why a policy does not bite on the workload, the gravest cause only.
+// It is dead there only where it is on every part of the pods.
+func (r *rows) runtimePart(ref armor.Ref) policyPart {
+	part := policyPart{policy: ref.String(), pods: r.pods}
 	dead, alive, weak, unsure := false, false, false, false
 	seen := map[*Layers]bool{}
 	for _, source := range r.parts() {
@@ -92,7 +145,7 @@ func (c *policyCount) weigh(ref armor.Ref, r *rows) {
 			continue
 		}
 		seen[l] = true
-		switch c.effect(ref, l) {
+		switch part.on(ref, l) {
 		case effectNone:
 			dead = true
 		case effectLess:
@@ -105,24 +158,22 @@ func (c *policyCount) weigh(ref armor.Ref, r *rows) {
 	}
 	switch {
 	case dead && !alive:
-		c.dead++
+		part.effect = effectNone
 	case dead || weak:
-		c.weak++
+		part.effect = effectLess
 	case unsure:
-		c.unsure++
+		part.effect = effectUnknown
 	default:
-		if c.aside == nil {
-			c.aside = map[string]int{}
-		}
-		c.aside[containerNames(r.layers)]++
+		part.beside, part.names = true, containerNames(r.layers)
 	}
+	return part
 }
 
 // parts are the answers of which the rows are made, in the same order in every run.
 func (r *rows) parts() []layerSource {
 	parts := slices.Collect(maps.Keys(r.layered))
 	slices.SortFunc(parts, func(a, b layerSource) int {
-		return cmp.Or(cmp.Compare(a.layers.Kernel.Worst, b.layers.Kernel.Worst), cmp.Compare(a.layers.Kernel.Reason, b.layers.Kernel.Reason),
+		return cmp.Or(cmp.Compare(a.layers.Kernel.Reason, b.layers.Kernel.Reason),
 			cmp.Compare(toothlessText(a.layers), toothlessText(b.layers)))
 	})
 	return parts
@@ -151,8 +202,8 @@ const (
 	effectNone
 )
 
-// effect is what the policy does to one part of the pods.
-func (c *policyCount) effect(ref armor.Ref, l *Layers) policyEffect {
+// on is what the policy does to one part of the pods.
+func (p *policyPart) on(ref armor.Ref, l *Layers) policyEffect {
 	effect := effectWhole
 	for _, t := range l.Runtime.Toothless {
 		if t.Policy != ref {
@@ -170,13 +221,13 @@ func (c *policyCount) effect(ref armor.Ref, l *Layers) policyEffect {
 		default:
 			effect = max(effect, effectLess)
 		}
-		c.because(t.Reason)
+		p.because(t.Reason)
 	}
 	if effect >= effectLess {
 		return effect
 	}
 	if answer := l.enforces(ref); answer != kernel.Yes {
-		c.because(cmp.Or(l.Kernel.Reason, "whether the node enforces it is not known"))
+		p.because(cmp.Or(l.Kernel.Reason, "whether the node enforces it is not known"))
 		return effectUnknown
 	}
 	return effect

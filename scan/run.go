@@ -1,18 +1,13 @@
 package scan
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	psa "k8s.io/pod-security-admission/api"
-
-	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // ClusterOptions say what of a cluster is scanned and by which rules.
@@ -35,6 +30,9 @@ type ClusterOptions struct {
 
 	// manifests is true where the cluster is a folder of manifests.
 	manifests bool
+	// decoded and classes are kept from one reading to the next, nil where there is one.
+	decoded *decoded
+	classes nodeClasses
 }
 
 // clusterRun is the state of one scan of a cluster.
@@ -48,9 +46,8 @@ type clusterRun struct {
 	// documents counts the templates that were judged without a pod.
 	documents int
 	rules     *ruleIndex
-	// partial holds, by namespace ("" for all), why not all pods could be read.
-	partial map[string]string
-	missing []Failure
+	pods      podReading
+	missing   []Failure
 }
 
 // ScanCluster reads the cluster once and sends what it learns. What cannot be read
@@ -58,7 +55,10 @@ type clusterRun struct {
 // wrong version), or the handler's. A cancelled context ends the stream early,
 // marked as interrupted.
 func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next Handler) error {
-	r := &clusterRun{ClusterOptions: opts, cluster: cluster, next: next, partial: map[string]string{}, missing: slices.Clone(opts.Failures)}
+	r := &clusterRun{
+		ClusterOptions: opts, cluster: cluster, next: next, missing: slices.Clone(opts.Failures),
+		pods: newPodReading(opts.Namespaces, opts.Start.Selector),
+	}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (r *clusterRun) begin(ctx context.Context) error {
 		return fmt.Errorf("server version: %w", err)
 	}
 	if err != nil {
-		r.missing = append(r.missing, FailureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed"))
+		r.missing = append(r.missing, versionFailure(err))
 	}
 	engine, start, err := Begin(r.Start, r.Level, r.PSSVersion, server)
 	if err != nil {
@@ -111,6 +111,11 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	return nil
 }
 
+// versionFailure is that the server does not tell its version.
+func versionFailure(err error) Failure {
+	return FailureOf("server version", "", err, "which version of the Pod Security Standards the server applies: the newest is assumed")
+}
+
 // serverPSS is the version of the Pod Security Standards that the API server has.
 func serverPSS(server string) psa.Version {
 	version, _, err := ResolvePSS(PSSServer, server)
@@ -123,73 +128,18 @@ func serverPSS(server string) psa.Version {
 // read goes through nodes, namespaces and pods.
 func (r *clusterRun) read(ctx context.Context) error {
 	for _, n := range r.around.sortedNodes() {
-		node := nodeOf(n.node)
-		node.Enforcement = &n.enforcement
-		if err := r.send(Event{Node: node}); err != nil {
+		if err := r.send(Event{Node: n.event()}); err != nil {
 			return err
 		}
 	}
-	if len(r.Namespaces) > 0 {
-		return r.readNamed(ctx, r.Namespaces)
-	}
-	err := r.readPods(ctx, corev1.NamespaceAll)
-	// A right that is lost in the middle is no reason to count the first pods twice.
-	if !apierrors.IsForbidden(err) || len(r.around.namespaces) == 0 || r.collector.pods > 0 {
-		return r.podsFailed(corev1.NamespaceAll, err)
-	}
-	// Not all at once, but perhaps one by one.
-	r.collector.owners.everywhere = false
-	for _, ns := range slices.Sorted(maps.Keys(r.around.namespaces)) {
-		if err := r.podsFailed(ns, r.readPods(ctx, ns)); err != nil {
-			return err
+	return r.pods.read(ctx, r.cluster, r.around, func(page PodPage) error {
+		if !r.pods.everywhere() && r.collector.pods == 0 {
+			// Kinds are listed where pods are.
+			r.collector.owners.everywhere = false
 		}
-	}
-	return nil
-}
-
-// readNamed reads the namespaces that the user named, and finds the misspelt ones:
-// the API server answers for a namespace that does not exist as for an empty one.
-func (r *clusterRun) readNamed(ctx context.Context, names []string) error {
-	var empty []string
-	for _, ns := range names {
-		before := r.collector.pods
-		err := r.readPods(ctx, ns)
-		if err == nil && r.collector.pods == before {
-			empty = append(empty, ns)
-		}
-		if err := r.podsFailed(ns, err); err != nil {
-			return err
-		}
-	}
-	for _, ns := range empty {
-		if err := r.around.namespacesErr; err != nil {
-			r.missing = append(r.missing, FailureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
-		} else if r.around.namespaces[ns] == nil {
-			r.missing = append(r.missing, Failure{
-				Subject: "namespace " + ns, Namespace: ns, Reason: FailureNotFound,
-				Message: fmt.Sprintf("namespace %q does not exist", ns), Affects: "nothing was scanned there",
-			})
-		}
-	}
-	return nil
-}
-
-func (r *clusterRun) readPods(ctx context.Context, namespace string) error {
-	return r.cluster.Pods(ctx, namespace, func(page PodPage) error {
 		r.collector.page(ctx, page.Items)
 		return r.send(Event{Progress: &Progress{Pods: r.collector.pods, Remaining: page.Remaining}})
 	})
-}
-
-// podsFailed records that not all pods of a namespace could be read. It returns
-// only what ends the run.
-func (r *clusterRun) podsFailed(namespace string, err error) error {
-	if err == nil || errors.Is(err, errHandler) {
-		return err
-	}
-	r.partial[namespace] = "not all pods could be read"
-	r.missing = append(r.missing, FailureOf("pods", namespace, err, "workloads that were not seen, and whether the others are closed"))
-	return nil
 }
 
 // end resolves owners and sends what was found.
@@ -207,12 +157,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 		r.missing = append(r.missing, scope.failure(err))
 	}
 	r.missing = append(r.missing, r.collector.facts.failures()...)
-	if r.Start.Selector != "" && r.collector.pods == 0 && len(r.partial) == 0 {
-		r.missing = append(r.missing, Failure{
-			Subject: "selector " + r.Start.Selector, Reason: FailureNotFound,
-			Message: "no pod matches the selector", Affects: "everything: nothing was judged",
-		})
-	}
+	r.missing = append(r.missing, r.pods.failures(r.around, r.collector.pods, func(ns string) int { return r.pods.found[ns] })...)
 	r.missing = append(r.missing, r.around.failures...)
 	if err := r.sendFailures(); err != nil {
 		return err
@@ -222,20 +167,16 @@ func (r *clusterRun) end(ctx context.Context) error {
 	}
 	tally := newPolicyTally()
 	for _, row := range all {
-		incomplete := cmp.Or(r.partial[row.workload.Namespace], r.partial[corev1.NamespaceAll])
 		decl := row.decl
 		if r.Declarations != nil {
 			if d, ok := r.Declarations.Find(row.workload); ok {
 				decl = d
 			}
 		}
-		if row.layers != nil && !r.whole("") && row.layers.Kernel.Capabilities == kernel.Yes {
-			row.layers.Kernel.Reason += "; how many containers of other pods run there was not counted"
-		}
-		if err := row.emit(decl, incomplete, r.rules, r.next); err != nil {
+		if err := row.emit(decl, r.pods.finish(row), r.rules, r.next); err != nil {
 			return fmt.Errorf("%w: %w", errHandler, err)
 		}
-		tally.add(row, r.rules)
+		tally.add(row.policyParts(r.rules))
 	}
 	if err := r.sendPolicies(tally); err != nil {
 		return err
@@ -246,7 +187,7 @@ func (r *clusterRun) end(ctx context.Context) error {
 // sendPolicies sends what is wrong with policies and nodes themselves, and what each
 // policy does.
 func (r *clusterRun) sendPolicies(tally *policyTally) error {
-	scope := policyScope{namespaces: r.Namespaces, whole: r.whole}
+	scope := policyScope{namespaces: r.Namespaces, whole: r.pods.whole}
 	findings, policies := r.around.policyEvents(r.Start.Cluster, r.rules, tally, scope, r.collector.covers)
 	for i := range findings {
 		if err := r.send(Event{Finding: &findings[i]}); err != nil {
@@ -261,22 +202,9 @@ func (r *clusterRun) sendPolicies(tally *policyTally) error {
 	return nil
 }
 
-// whole reports whether all pods of a namespace ("" for the cluster) were seen.
-func (r *clusterRun) whole(namespace string) bool {
-	switch {
-	case r.Start.Selector != "" || r.partial[corev1.NamespaceAll] != "":
-		return false
-	case namespace == "":
-		return len(r.Namespaces) == 0 && len(r.partial) == 0
-	}
-	return r.partial[namespace] == "" && (len(r.Namespaces) == 0 || slices.Contains(r.Namespaces, namespace))
-}
-
 // sendFailures sends what could not be read, in the same order in every run.
 func (r *clusterRun) sendFailures() error {
-	slices.SortStableFunc(r.missing, func(a, b Failure) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
-	})
+	slices.SortStableFunc(r.missing, compareFailures)
 	for i := range r.missing {
 		if err := r.send(Event{Failure: &r.missing[i]}); err != nil {
 			return err
@@ -292,19 +220,8 @@ func (r *clusterRun) sendUnread() error {
 	for key := range r.collector.groups {
 		seen[key.namespace] = true
 	}
-	names := make([]string, 0, len(r.partial))
-	for ns := range r.partial {
-		if ns != corev1.NamespaceAll && !seen[ns] {
-			names = append(names, ns)
-		}
-	}
-	slices.Sort(names)
-	for _, ns := range names {
-		err := r.send(Event{Verdict: &WorkloadVerdict{
-			Workload: Workload{Cluster: r.Start.Cluster, Namespace: ns, Kind: "Namespace", Name: ns},
-			Verdict:  VerdictUnknown, Reason: "its pods could not be read",
-		}})
-		if err != nil {
+	for _, v := range r.pods.unread(r.Start.Cluster, seen) {
+		if err := r.send(Event{Verdict: v}); err != nil {
 			return err
 		}
 	}

@@ -190,10 +190,36 @@ func (s *surroundings) staticFindings(cluster string, rules *ruleIndex, inScope 
 			found = append(found, f)
 		}
 	}
-	slices.SortFunc(found, func(a, b Finding) int {
+	slices.SortStableFunc(found, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.Workload.String(), b.Workload.String()), compareFindings(a, b))
 	})
-	return found
+	return joinFindings(found)
+}
+
+// joinFindings makes one of those that follow each other and are the same by their
+// fingerprints: one place has one finding of a rule, with all that is to be said.
+func joinFindings(found []Finding) []Finding {
+	joined := found[:0]
+	for _, f := range found {
+		if n := len(joined); n > 0 && joined[n-1].Fingerprint() == f.Fingerprint() {
+			last := &joined[n-1]
+			last.Message = joinTexts(last.Message, f.Message)
+			last.Mend = joinTexts(last.Mend, f.Mend)
+			for _, p := range f.Policies {
+				last.addPolicy(p)
+			}
+			continue
+		}
+		joined = append(joined, f)
+	}
+	return joined
+}
+
+func joinTexts(a, b string) string {
+	if a == "" || b == "" || strings.Contains(a, b) {
+		return cmp.Or(a, b)
+	}
+	return a + "; " + b
 }
 
 // finding says of a node that BPF-LSM is off, or may be, and how to switch it on.
@@ -214,7 +240,7 @@ func (n *nodeState) finding(rules *ruleIndex) (Finding, bool) {
 // crowding is the finding that a node runs more containers than are enforced.
 func (n *nodeState) crowding(rules *ruleIndex, cluster string) Finding {
 	f := rules.finding(policyRule(armor.CauseTooManyContainers), Workload{Cluster: cluster, Kind: "Node", Name: n.name}, "status")
-	f.Message = fmt.Sprintf("%d containers run on the node; policies of KubeArmor are enforced for %d of them, and nothing says for which", n.containers, armor.MaxContainersPerNode)
+	f.Message = fmt.Sprintf("more than %d containers run on the node; policies of KubeArmor are enforced for that many, and nothing says for which", armor.MaxContainersPerNode)
 	f.Mend = fmt.Sprintf("set the kubelet's maxPods so that no more than %d containers run there", armor.MaxContainersPerNode)
 	return f
 }

@@ -92,7 +92,7 @@ func nodeObstacles(node *kernel.Enforcement, containers int) []obstacle {
 	}
 	if containers > MaxContainersPerNode {
 		found = append(found, obstacle{cause: CauseTooManyContainers,
-			grip: grip{Unknown, fmt.Sprintf("%d containers run on the node and KubeArmor keeps rules for %d: which of them have rules is not known", containers, MaxContainersPerNode)},
+			grip: grip{Unknown, fmt.Sprintf("more than %d containers run on the node and KubeArmor keeps rules for that many: which of them have rules is not known", MaxContainersPerNode)},
 			mend: fmt.Sprintf("run at most %d containers a node, or select fewer", MaxContainersPerNode)})
 	}
 	return found

@@ -9,6 +9,8 @@ import (
 
 // Index finds the policies that select a pod without trying each of them.
 type Index struct {
+	// given are the policies as they were given, policies the same in order, marked.
+	given    []*Policy
 	policies []*Policy
 	// namespaces has for each namespace the policies that can only select there,
 	// cluster those that can select in any.
@@ -33,6 +35,7 @@ const ciliumLabel = "io.cilium/app"
 // name, whatever the order here.
 func NewIndex(policies []*Policy) *Index {
 	ix := &Index{
+		given:      slices.Clone(policies),
 		policies:   slices.SortedFunc(slices.Values(policies), func(a, b *Policy) int { return compareRefs(a.Ref, b.Ref) }),
 		namespaces: map[string]*bucket{},
 	}
@@ -181,6 +184,9 @@ func (ix *Index) Select(namespace string, labels map[string]string) []*Policy {
 // Judge makes of it, sorted: pods of a namespace that agree in them are selected by
 // the same policies.
 func (ix *Index) LabelKeys() []string { return slices.Clone(ix.keys) }
+
+// Given are the policies of which the index was made.
+func (ix *Index) Given() []*Policy { return ix.given }
 
 // Policies are all policies of the index, in its order.
 func (ix *Index) Policies() []*Policy { return slices.Clone(ix.policies) }
