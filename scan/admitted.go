@@ -30,24 +30,37 @@ type admitted struct {
 type doorman struct {
 	s  *surroundings
 	mu sync.Mutex
-	by map[string]*admitted
-	// reopenBy keeps what holds for pods with the same identity.
-	reopenBy map[string]*admitted
-	// reads is what each policy in CEL reads of a pod's identity, and ruled what it said
-	// of the pods that were made up to ask it.
-	reads []admission.Keys
-	ruled map[ruledKey][]admission.Ruling
+	// known is what was decided, by namespace.
+	known map[string]*decisions
+	// reads is what each policy in CEL reads of a pod's identity.
+	reads map[admission.Rules]admission.Keys
 	// blind says of the policies that do not see ephemeral containers why.
 	blind map[admission.Ref]string
 }
 
-func newDoorman(s *surroundings) *doorman {
-	d := &doorman{
-		s: s, by: map[string]*admitted{}, reopenBy: map[string]*admitted{},
-		ruled: map[ruledKey][]admission.Ruling{}, blind: map[admission.Ref]string{},
+// decisions are what was decided about pods of one namespace.
+type decisions struct {
+	by map[string]*admitted
+	// reopenBy keeps what holds for pods with the same identity.
+	reopenBy map[string]*admitted
+	// ruled is what policies in CEL said of the pods that were made up to ask them.
+	ruled map[ruledKey][]admission.Ruling
+}
+
+// in is what was decided about pods of the namespace. Who calls holds the lock.
+func (d *doorman) in(namespace string) *decisions {
+	known := d.known[namespace]
+	if known == nil {
+		known = &decisions{map[string]*admitted{}, map[string]*admitted{}, map[ruledKey][]admission.Ruling{}}
+		d.known[namespace] = known
 	}
+	return known
+}
+
+func newDoorman(s *surroundings) *doorman {
+	d := &doorman{s: s, known: map[string]*decisions{}, reads: map[admission.Rules]admission.Keys{}, blind: map[admission.Ref]string{}}
 	for _, rules := range s.admission.Expressions {
-		d.reads = append(d.reads, rules.Reads())
+		d.reads[rules] = rules.Reads()
 	}
 	for _, p := range s.admissionPolicies() {
 		for _, f := range p.faults {
@@ -68,12 +81,12 @@ func (d *doorman) decide(ctx context.Context, pod *corev1.Pod, digest Digest, j 
 		return d.fresh(ctx, pod, j, identity)
 	}
 	d.mu.Lock()
-	known := d.by[key]
+	known := d.in(pod.Namespace).by[key]
 	d.mu.Unlock()
 	if known == nil {
 		known = d.fresh(ctx, pod, j, identity)
 		d.mu.Lock()
-		d.by[key] = known
+		d.in(pod.Namespace).by[key] = known
 		d.mu.Unlock()
 	}
 	return known
@@ -129,13 +142,13 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 		return a
 	}
 	d.mu.Lock()
-	known := d.reopenBy[identity]
+	known := d.in(pod.Namespace).reopenBy[identity]
 	d.mu.Unlock()
 	if known == nil {
 		known = &admitted{}
 		known.reopen, known.reopens, known.because = d.reopenings(subject)
 		d.mu.Lock()
-		d.reopenBy[identity] = known
+		d.in(pod.Namespace).reopenBy[identity] = known
 		d.mu.Unlock()
 	}
 	a.reopen, a.reopens, a.because = known.reopen, known.reopens, known.because

@@ -83,7 +83,7 @@ func cleanContainer() corev1.Container {
 
 // ruledKey is what the answer of a policy in CEL about a made-up pod hangs on.
 type ruledKey struct {
-	policy            int
+	policy            admission.Rules
 	attempt, identity string
 }
 
@@ -92,24 +92,23 @@ type ruledKey struct {
 type remembered struct {
 	admission.Rules
 	door    *doorman
-	policy  int
 	attempt string
 }
 
 // Rule implements admission.Rules.
 func (r remembered) Rule(s admission.Subject) []admission.Ruling {
-	keys := r.door.reads[r.policy]
+	keys := r.door.reads[r.Rules]
 	if keys.All {
 		return r.Rules.Rule(s)
 	}
-	key := ruledKey{r.policy, r.attempt, identity(s.Pod, keys)}
+	key := ruledKey{r.Rules, r.attempt, identity(s.Pod, keys)}
 	r.door.mu.Lock()
-	known, ok := r.door.ruled[key]
+	known, ok := r.door.in(s.Pod.Namespace).ruled[key]
 	r.door.mu.Unlock()
 	if !ok {
 		known = r.Rules.Rule(s)
 		r.door.mu.Lock()
-		r.door.ruled[key] = known
+		r.door.in(s.Pod.Namespace).ruled[key] = known
 		r.door.mu.Unlock()
 	}
 	return known
@@ -129,7 +128,7 @@ func (d *doorman) try(subject admission.Subject, name string, open func(*corev1.
 	set := *d.s.admission
 	set.Expressions = make([]admission.Rules, len(d.s.admission.Expressions))
 	for i, rules := range d.s.admission.Expressions {
-		set.Expressions[i] = remembered{rules, d, i, name}
+		set.Expressions[i] = remembered{rules, d, name}
 	}
 	return set.Decide(subject)
 }
