@@ -57,6 +57,7 @@ type sarifReport struct {
 	findings   []*scan.Finding
 	failures   []*scan.Failure
 	layers     layerIndex
+	told       alertLog
 }
 
 func (s *sarifReport) Handle(e scan.Event) error {
@@ -69,6 +70,8 @@ func (s *sarifReport) Handle(e scan.Event) error {
 		s.layers.add(e.Verdict)
 	case e.Failure != nil:
 		s.failures = append(s.failures, e.Failure)
+	case e.Alert != nil, e.Lost != nil:
+		s.told.keep(e)
 	case e.End != nil:
 		if err := s.write(e.End); err != nil {
 			return fmt.Errorf("sarif: %w", err)
@@ -163,6 +166,7 @@ func (s *sarifReport) run(end *scan.End, rules *ruleTable) *sarif.Run {
 		"pssVersion": Clean(s.start.PSSVersion),
 		"incomplete": end.Incomplete || end.Interrupted,
 	}
+	s.alertProperties(run.Properties)
 	return run
 }
 
@@ -193,6 +197,7 @@ func (s *sarifReport) invocation(end *scan.End) *sarif.Invocation {
 	for _, note := range s.start.Notes {
 		notify(inv, "note", Clean(note), nil)
 	}
+	s.alertNotes(inv)
 	return inv
 }
 

@@ -51,6 +51,7 @@ type table struct {
 	policies   []*scan.Policy
 	dull, weak []*scan.Finding
 	groups     map[scan.Workload]*group
+	told       alertLog
 	// said are the messages that stand on the terminal already.
 	said map[string]bool
 	// columned is true once the columns of the layers were written.
@@ -80,6 +81,8 @@ func (t *table) Handle(e scan.Event) error {
 	case e.Verdict != nil:
 		g := t.group(e.Verdict.Workload)
 		g.verdicts = append(g.verdicts, e.Verdict)
+	case e.Alert != nil, e.Lost != nil:
+		t.told.keep(e)
 	case e.End != nil:
 		t.render(e.End)
 		if _, err := t.w.Write(t.out.Bytes()); err != nil {

@@ -14,6 +14,8 @@ func (t *table) render(end *scan.End) {
 	groups := t.sorted()
 	t.head(t.start, "")
 	t.unread(end)
+	t.evidenceLost()
+	t.alertList()
 	t.workloads(groups)
 	t.toothless(groups)
 	t.policyList()

@@ -24,6 +24,7 @@ func (t *table) summary(end *scan.End, groups []*group) {
 	ways := t.waysOut()
 	t.policyCount()
 	t.row(0, summaryHang, findingSpans(end)...)
+	t.alertCount()
 	if s := t.start; s != nil {
 		t.row(0, summaryHang,
 			span{text: "JUDGED", style: bold, pad: len("VERDICTS")},

@@ -32,9 +32,8 @@ type minute struct {
 	moreIncidents, moreAlerts, moreGaps int
 	// going are the incidents that were told again.
 	going map[string]*scan.Alert
-	// deeds counts what was no incident by class, and stopped those that were stopped.
-	deeds   map[scan.AlertClass]int
-	stopped int
+	// heard counts what was no incident.
+	heard heard
 	// counts are how often each alert was told to be, those of before the older ones.
 	counts, before map[string]int
 }
@@ -84,13 +83,7 @@ func (t *WatchText) alert(a *scan.Alert, at time.Time) {
 		t.incident(a, at)
 		return
 	}
-	if m.deeds == nil {
-		m.deeds = map[scan.AlertClass]int{}
-	}
-	m.deeds[a.Class] += more
-	if a.Blocked {
-		m.stopped += more
-	}
+	m.heard.add(a, more)
 	switch {
 	case !t.opts.AllAlerts || !isNew:
 	case m.alerts >= mostAlerts:
@@ -169,18 +162,10 @@ func (t *WatchText) minute() {
 			t.line(t.clock, span{text: text, style: alarm})
 		}
 	}
-	total := 0
-	var classes []string
-	for _, c := range scan.AlertClasses() {
-		if n := m.deeds[c]; n > 0 {
-			total += n
-			classes = append(classes, fmt.Sprintf("%d %s", n, c))
-		}
-	}
-	if total > 0 {
+	if h := &m.heard; h.deeds > 0 {
 		t.line(t.clock, span{text: "ALERTS", style: bold, pad: len("INCIDENT")},
-			span{text: fmt.Sprintf("%d in a minute that are no incidents, %d of them stopped:", total, m.stopped)},
-			span{text: strings.Join(classes, ", ")})
+			span{text: fmt.Sprintf("%d in a minute that are no incidents, %d of them stopped:", h.deeds, h.stopped)},
+			span{text: h.classes()})
 	}
 	m.next()
 }
