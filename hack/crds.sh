@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts the CustomResourceDefinitions of KubeArmor and Kyverno, those that the tests
-# install in their API server, in bin/crds. They are taken from the modules that
+# Puts the CustomResourceDefinitions of KubeArmor, Kyverno and OpenReports, those that
+# the tests install in their API server, in bin/crds. They are taken from the modules that
 # hack/crds/go.mod pins. Does nothing when they are there and up to date.
 set -eu
 
@@ -42,6 +42,7 @@ take kubearmor github.com/kubearmor/KubeArmor/pkg/KubeArmorController config/crd
 take kyverno github.com/kyverno/kyverno config/crds/kyverno
 take kyverno github.com/kyverno/kyverno config/crds/policies.kyverno.io
 take policyreport github.com/kyverno/kyverno config/crds/policyreport
+take openreports github.com/openreports/reports-api config/crd
 # The files of the module cache are read-only.
 chmod -R u+w "$new"
 chmod 755 "$new"

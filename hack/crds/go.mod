@@ -8,4 +8,5 @@ go 1.26.6
 require (
 	github.com/kubearmor/KubeArmor/pkg/KubeArmorController v0.0.0-20260406102335-87edc770f8bf
 	github.com/kyverno/kyverno v1.19.1
+	github.com/openreports/reports-api v0.2.1
 )

@@ -18,6 +18,7 @@ const (
 	KubeArmor    CRDs = "kubearmor"
 	Kyverno      CRDs = "kyverno"
 	PolicyReport CRDs = "policyreport"
+	OpenReports  CRDs = "openreports"
 )
 
 // InstallCRDs installs the sets and returns when the server serves them. What is
