@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"maps"
 	"os"
 	"reflect"
@@ -35,6 +36,7 @@ func TestEventsFollowTheSchema(t *testing.T) {
 	for name, events := range samples() {
 		t.Run("sample "+name, func(t *testing.T) { followsSchema(t, events) })
 	}
+	t.Run("sample watch", func(t *testing.T) { followsSchema(t, watchEvents()) })
 }
 
 func followsSchema(t *testing.T, events []scan.Event) {
@@ -50,7 +52,8 @@ func followsSchema(t *testing.T, events []scan.Event) {
 			t.Errorf("%s\n%v", line, err)
 		}
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, format{"json", NewJSON}, events)))
+	document := format{"json", func(w io.Writer) scan.Handler { return Picture(NewJSON(w)) }}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, document, events)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +65,13 @@ func followsSchema(t *testing.T, events []scan.Event) {
 func TestSchemaRefuses(t *testing.T) {
 	schema := compileSchema(t, "")
 	for _, line := range []string{
-		`{}`, `[]`, `{"alert":{}}`, `{"start":{}}`, `{"finding":{"rule":"r"}}`,
+		`{}`, `[]`, `{"alert":{}}`, `{"alarm":{}}`, `{"time":"2026-11-22T12:00:00Z"}`, `{"time":"noon","node":{"name":"n"}}`,
+		`{"time":"2026-11-22T12:00:00Z","node":{"name":"n"},"progress":{}}`,
+		`{"resolved":{"what":"finding","reason":"r"}}`, `{"resolved":{"what":"mood","reason":"r"}}`, `{"resolved":{"what":"node","reason":"r"}}`,
+		`{"alert":{"id":"a","class":"rumour","incident":true,"severity":"low","reason":"r","blocked":true,"workload":{"kind":"Pod","name":"p"},"count":1}}`,
+		`{"alert":{"id":"","class":"chroot","incident":true,"severity":"low","reason":"r","blocked":true,"workload":{"kind":"Pod","name":"p"},"count":1}}`,
+		`{"lost":{"id":"l","reason":"asleep","from":"2026-11-22T12:00:00Z","message":"m"}}`,
+		`{"start":{}}`, `{"finding":{"rule":"r"}}`,
 		`{"end":{"workloads":0,"findings":{},"verdicts":{},"incomplete":false},"node":{"name":"n"}}`,
 		`{"end":{"workloads":0,"findings":{"catastrophic":1},"verdicts":{},"incomplete":false}}`,
 		`{"end":{"workloads":-1,"findings":{},"verdicts":{},"incomplete":false}}`,
@@ -84,6 +93,33 @@ func TestSchemaRefuses(t *testing.T) {
 // Every field of the types stands in the schema, and nothing else does.
 func TestSchemaHasEveryField(t *testing.T) {
 	describesTypes(t, schemaFile, eventTypes())
+}
+
+// Every kind of event is one of which there is exactly one in a line.
+func TestSchemaHasOneKindAnEvent(t *testing.T) {
+	raw, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Defs struct {
+			Event struct {
+				OneOf []struct{ Required []string }
+			}
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, one := range schema.Defs.Event.OneOf {
+		kinds = append(kinds, one.Required...)
+	}
+	slices.Sort(kinds)
+	all, _ := jsonFields(reflect.TypeFor[eventJSON]())
+	if want := slices.DeleteFunc(all, func(key string) bool { return key == timeKey }); !slices.Equal(kinds, want) {
+		t.Errorf("the schema knows %v, the type %v", kinds, want)
+	}
 }
 
 // describesTypes holds the definitions of a schema against the types that are written.
@@ -144,6 +180,8 @@ func eventTypes() map[string]reflect.Type {
 		"ruling": reflect.TypeFor[admission.Ruling](), "admissionRef": reflect.TypeFor[admission.Ref](), "admissionToothless": reflect.TypeFor[admission.Toothless](),
 		"runtimeLayer": reflect.TypeFor[scan.RuntimeLayer](), "containerCover": reflect.TypeFor[scan.ContainerCover](), "cover": reflect.TypeFor[armor.Cover](),
 		"element": reflect.TypeFor[armor.Element](), "policyRef": reflect.TypeFor[armor.Ref](), "toothless": reflect.TypeFor[armor.Toothless](),
+		"resolved": reflect.TypeFor[scan.Resolved](), "findingRef": reflect.TypeFor[scan.FindingRef](), "policyName": reflect.TypeFor[scan.PolicyRef](),
+		"failureRef": reflect.TypeFor[scan.FailureRef](), "alert": reflect.TypeFor[scan.Alert](), "lost": reflect.TypeFor[scan.Lost](),
 		"kernelLayer": reflect.TypeFor[scan.KernelLayer](), "pathLayers": reflect.TypeFor[scan.PathLayers](), "cell": reflect.TypeFor[scan.Cell](),
 	}
 }
