@@ -97,16 +97,17 @@ type ear struct {
 // connect keeps the target connected until the context ends.
 func (e *ear) connect(ctx context.Context) {
 	defer e.queue.close()
-	since, wait := time.Now(), firstWait
-	late := time.AfterFunc(startTime, func() { e.late(since) })
+	began := time.Now()
+	since, wait := began, firstWait
+	late := time.AfterFunc(startTime, func() { e.late(began) })
 	defer late.Stop()
 	for ctx.Err() == nil {
 		var up time.Time
 		heard, err := runSession(ctx, e.target, hooks{
 			take: func(message []byte) error { e.queue.push(message); return nil },
-			connected: func() {
-				up = time.Now()
-				e.up(up)
+			connected: func(since time.Time) {
+				up = since
+				e.up(since)
 			},
 			tooLong: e.queue.unread,
 		})

@@ -26,6 +26,9 @@ const (
 	// quietTime is how long nothing may come before the relay is asked whether it is
 	// still there. A relay without alerts says nothing, and one that hangs as well.
 	quietTime = time.Minute
+	// holdTime is how long a stream has to hold for somebody to be listening: who takes
+	// every call and hangs up does so at once.
+	holdTime = 200 * time.Millisecond
 	// askAgainAfter is how old a stream has to be for a new one to take its place on the
 	// same connection.
 	askAgainAfter = time.Second
@@ -43,8 +46,8 @@ type hooks struct {
 	// take is called with every message as it came, which is its own from then on.
 	take func(message []byte) error
 	// connected is called once, before anything is taken, as soon as it is certain that
-	// alerts are listened to.
-	connected func()
+	// alerts are listened to, and since when.
+	connected func(since time.Time)
 	// tooLong is told of alerts that nobody reads to their end, at which gRPC ends the
 	// stream. Where it is nil, that ends the session too.
 	tooLong func(error)
@@ -92,11 +95,14 @@ func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, e
 	if err := healthy(ctx, client); err != nil && s.taken.Load() == 0 {
 		return true, err
 	}
+	since := time.Now()
+	hold := time.NewTimer(holdTime)
+	defer hold.Stop()
 	select {
-	case err := <-ended: // As from somebody who takes every call and hangs up.
+	case err := <-ended:
 		return false, err
-	default:
-		s.up.Do(s.connected)
+	case <-hold.C:
+		s.isUp(since)
 	}
 	tick := time.NewTicker(quietTime)
 	defer tick.Stop()
@@ -114,6 +120,8 @@ func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, e
 		}
 	}
 }
+
+func (s *session) isUp(since time.Time) { s.up.Do(func() { s.connected(since) }) }
 
 // receive takes what comes until the stream ends.
 func (s *session) receive(ctx context.Context) error {
@@ -157,8 +165,9 @@ func (s *session) stream(ctx context.Context) error {
 		case err != nil:
 			return said(err)
 		}
-		s.taken.Add(1)
-		s.up.Do(s.connected)
+		if s.taken.Add(1) == 1 {
+			s.isUp(time.Now())
+		}
 		if err := s.take(message); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
@@ -26,7 +27,7 @@ func Watch(ctx context.Context, target Target, visit func(armor.Alert) error) er
 			}
 			return nil
 		},
-		connected: func() {
+		connected: func(time.Time) {
 			if target.Connected != nil {
 				target.Connected()
 			}
