@@ -91,8 +91,8 @@ type Watch struct {
 	// Events is true where Kubernetes Events are written.
 	Events bool
 	// Webhook is a URL, empty for none; WebhookSecretFile holds the key that signs,
-	// WebhookCA the certificates that are trusted beside the system's, WebhookSeverity
-	// is the least severity that is sent.
+	// WebhookCA the certificates that its own is checked with, the system's where it is
+	// empty, and WebhookSeverity is the least severity that is sent.
 	Webhook, WebhookSecretFile, WebhookCA, WebhookSeverity string
 	// LeaderElect makes several replicas choose one that writes, by a Lease in
 	// LeaseNamespace.

@@ -52,7 +52,7 @@ func watchKeys() []key {
 		{name: KeyEvents, usage: "write Kubernetes Events on the workloads", fallback: false},
 		{name: KeyWebhook, usage: "send what happens to this `URL`", fallback: ""},
 		{name: KeyWebhookSecretFile, usage: "`FILE` of the secret that signs what is sent", fallback: ""},
-		{name: KeyWebhookCA, usage: "`FILE` of further certificates to trust the webhook by (PEM)", fallback: ""},
+		{name: KeyWebhookCA, usage: "`FILE` of the certificates that the webhook's is checked with (PEM; default: the system's)", fallback: ""},
 		{name: KeyWebhookSeverity, usage: "send what has this `SEVERITY` and above", fallback: "high"},
 		{name: KeyLeaderElect, usage: "of several replicas let one write, chosen by a Lease", fallback: false},
 		{name: KeyLeaseNamespace, usage: "`NAMESPACE` of the Lease (default: the pod's own)", fallback: ""},

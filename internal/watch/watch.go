@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/alerts"
 )
 
 // Feed tells that the cluster is other than it was. kube.Mirror is one.
@@ -37,8 +38,8 @@ type Posture interface {
 
 // Alerts folds what KubeArmor reports. alerts.Folder is one.
 type Alerts interface {
-	Flush(now time.Time, place func(namespace, pod string) (scan.Place, bool), emit func(scan.Event) error) error
-	Close(now time.Time, place func(namespace, pod string) (scan.Place, bool), emit func(scan.Event) error) error
+	Flush(now time.Time, place alerts.Places, emit func(scan.Event) error) error
+	Close(now time.Time, place alerts.Places, emit func(scan.Event) error) error
 }
 
 // Flusher is a handler that writes at the end of a batch.
@@ -183,8 +184,8 @@ func (l *Loop) follow(ctx context.Context) error {
 	defer window.Stop()
 	next := newTimer()
 	defer next.Stop()
-	alerts := time.NewTicker(l.AlertsEvery)
-	defer alerts.Stop()
+	heard := time.NewTicker(l.AlertsEvery)
+	defer heard.Stop()
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
@@ -213,7 +214,7 @@ func (l *Loop) follow(ctx context.Context) error {
 			err = l.update(ctx, scan.Changes{})
 		case <-l.nudge:
 			err = l.nudged(ctx)
-		case <-alerts.C:
+		case <-heard.C:
 			l.batch = l.Now()
 			err = errors.Join(l.flushAlerts(false), l.endBatch())
 		case <-second.C:
@@ -288,13 +289,16 @@ func (l *Loop) attach() {
 	for _, a := range list {
 		if !a.begun {
 			a.begun = true
-			l.retell(a)
+			if err := l.Tell(a.handler); err != nil {
+				l.drop(a, err)
+			}
 		}
 	}
 }
 
-// retell tells one who is new the picture as it is.
-func (l *Loop) retell(a *attachment) {
+// Tell tells the picture as it is, as to one who is new. It is for handlers: it may be
+// called only while the loop calls one.
+func (l *Loop) Tell(h scan.Handler) error {
 	now := l.Now().UTC()
 	pods := 0
 	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error {
@@ -302,21 +306,14 @@ func (l *Loop) retell(a *attachment) {
 			pods += e.Verdict.Pods
 		}
 		e.Time, e.Picture, e.End = now, e.End, nil
-		return a.handler.Handle(e)
+		return h.Handle(e)
 	}))
 	for e := range l.state.Events() {
-		if e.Alert != nil || e.Lost != nil {
-			// They were told to those who listened then.
-			continue
-		}
 		if err := tally.Handle(e); err != nil {
-			l.drop(a, err)
-			return
+			return err
 		}
 	}
-	if err := tally.Handle(scan.Event{End: &scan.End{Pods: pods}}); err != nil {
-		l.drop(a, err)
-	}
+	return tally.Handle(scan.Event{End: &scan.End{Pods: pods}})
 }
 
 func (l *Loop) drop(a *attachment, err error) {

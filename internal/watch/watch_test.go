@@ -13,11 +13,11 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/internal/watch"
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/alerts"
 )
 
 // posture tells a verdict for each pod that is said to have changed, a few at a time.
 type posture struct {
-	now        func() time.Time
 	most       int
 	todo       []string
 	exceptions int
@@ -279,17 +279,17 @@ func TestNextAt(t *testing.T) {
 	})
 }
 
-// alerts tells one alert at each flush, and one at the end.
-type alerts struct{ flushes int }
+// folder tells one alert at its first flush, and one at the end.
+type folder struct{ flushes int }
 
-func (a *alerts) Flush(_ time.Time, _ func(string, string) (scan.Place, bool), emit func(scan.Event) error) error {
+func (a *folder) Flush(_ time.Time, _ alerts.Places, emit func(scan.Event) error) error {
 	if a.flushes++; a.flushes > 1 {
 		return nil
 	}
 	return emit(scan.Event{Alert: &scan.Alert{ID: "1"}})
 }
 
-func (a *alerts) Close(_ time.Time, _ func(string, string) (scan.Place, bool), emit func(scan.Event) error) error {
+func (a *folder) Close(_ time.Time, _ alerts.Places, emit func(scan.Event) error) error {
 	return emit(scan.Event{Alert: &scan.Alert{ID: "last"}})
 }
 
@@ -298,7 +298,7 @@ func TestDoneEndsWithWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		told, over := &story{}, make(chan struct{})
-		l := watch.New(watch.Options{Posture: &posture{}, Alerts: &alerts{}, Handler: told, Now: time.Now, Done: over})
+		l := watch.New(watch.Options{Posture: &posture{}, Alerts: &folder{}, Handler: told, Now: time.Now, Done: over})
 		go func() {
 			time.Sleep(time.Second)
 			close(over)
