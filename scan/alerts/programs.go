@@ -148,7 +148,6 @@ func nameOf(a *armor.Alert) string {
 		}
 		return name
 	}
-	// The command's name is still that of the caller: the command line is all there is.
 	words := a.Resource
 	for range 2 {
 		var word string
@@ -156,6 +155,10 @@ func nameOf(a *armor.Alert) string {
 		if called := base(word); called != "" && !manyNamed(called) && called != "exe" && !strings.HasPrefix(called, "-") {
 			return called
 		}
+	}
+	// What was stopped still has the name of its caller.
+	if called := base(a.Command); programs[called].step != "" {
+		return called
 	}
 	return name
 }

@@ -90,7 +90,7 @@ var capabilityRules = []rule{
 	},
 	{
 		Rule{ID: "stepper-on-open-path", When: "the same, asked for by a program that is there to step out (nsenter, mount, unshare, …) or that lies where anybody may write",
-			Means: "it is a step of an open way out, by a program that is there for nothing else", Incident: true, Severity: critical},
+			Means: "it is a step of an open way out, by a program that is there for it", Incident: true, Severity: critical},
 		func(s *sight) bool {
 			return s.capability != "" && s.verdict != scan.VerdictGuarded && s.along()
 		},
