@@ -81,16 +81,7 @@ func TestGolden(t *testing.T) {
 	for prefix, events := range samples() {
 		for _, f := range formats() {
 			t.Run(prefix+f.name, func(t *testing.T) {
-				got := write(t, f, events)
-				if f.name == "run.sarif" {
-					// For people who read the difference.
-					var pretty bytes.Buffer
-					if err := json.Indent(&pretty, got, "", "  "); err != nil {
-						t.Fatal(err)
-					}
-					got = pretty.Bytes()
-				}
-				compareGolden(t, prefix+f.name, got)
+				compareGolden(t, prefix+f.name, readable(t, f.name, write(t, f, events)))
 			})
 		}
 	}
@@ -102,6 +93,19 @@ func TestGolden(t *testing.T) {
 			})
 		}
 	}
+}
+
+// readable is output for people who read the difference.
+func readable(t *testing.T, name string, out []byte) []byte {
+	t.Helper()
+	if name != "run.sarif" {
+		return out
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, out, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return pretty.Bytes()
 }
 
 // explains is the reasoning about a workload as a format.
