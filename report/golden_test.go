@@ -58,9 +58,9 @@ func write(t testing.TB, f format, events []scan.Event) []byte {
 }
 
 // samples are the runs that golden files are of, by the beginnings of their names:
-// one in which only specs were judged, and one with the layers.
+// one in which only specs were judged, one with the layers, and one with alerts.
 func samples() map[string][]scan.Event {
-	return map[string][]scan.Event{"": sampleEvents(), "layers-": layeredEvents()}
+	return map[string][]scan.Event{"": sampleEvents(), "layers-": layeredEvents(), "audit-": auditEvents()}
 }
 
 // explained are the workloads of which golden files have the reasoning, by the names

@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -35,35 +34,6 @@ func TestGoldenWatch(t *testing.T) {
 			compareGolden(t, "watch-"+name, []byte(watchLog(t, opts, s)))
 		})
 	}
-}
-
-// auditEvents is a scan of one workload with a window of alerts, in which one is told
-// twice.
-func auditEvents() []scan.Event {
-	start := *layeredEvents()[0].Start
-	start.Alerts = true
-	events := append([]scan.Event{{Start: &start}}, layeredCheckout()...)
-	for _, e := range watchEvents() {
-		flooding := e.Alert != nil && strings.HasPrefix(e.Alert.ID, "flood-") && e.Alert.ID > "flood-02"
-		if (e.Alert != nil || e.Lost != nil) && !flooding {
-			e.Time = time.Time{}
-			events = append(events, e)
-		}
-	}
-	return append(events, scan.Event{End: &scan.End{
-		Pods: 8, Workloads: 1, Findings: map[scan.Severity]int{scan.SeverityLow: 1}, Verdicts: map[scan.Verdict]int{scan.VerdictGuarded: 1},
-	}})
-}
-
-// Alerts of a window stand in every format, or are spoken of.
-func TestGoldenAudit(t *testing.T) {
-	t.Parallel()
-	for _, f := range formats() {
-		t.Run(f.name, func(t *testing.T) {
-			compareGolden(t, "audit-"+f.name, readable(t, f.name, write(t, f, auditEvents())))
-		})
-	}
-	replaysAlike(t, "audit-", auditEvents(), formats())
 }
 
 // Somebody listened, and there was nothing: that is said, and not the same as that

@@ -70,6 +70,7 @@ func TestReplayReadsInSmallPieces(t *testing.T) {
 
 const (
 	startLine   = `{"start":{"schema":1,"tool":"t","version":"v","ruleSet":"1","time":"2026-11-22T00:00:00Z","source":"demo","level":"baseline","pssVersion":"latest"}}` + "\n"
+	watchLine   = `{"time":"2026-11-22T00:00:00Z","start":{"schema":1,"tool":"escape-scanner","version":"v0","ruleSet":"1","time":"2026-11-22T00:00:00Z","source":"demo","watch":true,"level":"baseline","pssVersion":"latest"}}` + "\n"
 	findingLine = `{"finding":{"rule":"privileged","category":"pss","title":"t","severity":"high","workload":{"kind":"Pod","name":"p"},"field":"spec","now":null,"message":"m"}}` + "\n"
 	endLine     = `{"end":{"workloads":0,"findings":{},"verdicts":{},"incomplete":false}}` + "\n"
 )
@@ -84,6 +85,12 @@ func TestReplayAccepts(t *testing.T) {
 		"a policy":                startLine + `{"policy":{"layer":"runtime","kind":"KubeArmorPolicy","name":"p","workloads":0,"pods":0,"bites":"no"}}` + "\n" + endLine,
 		"an object with policies": `{"start":{"schema":1},"nodes":[],"policies":[{"layer":"admission","bites":"yes"}],"findings":[],"verdicts":[],"failures":[],"end":{"workloads":0}}`,
 		"an object on one line":   `{"start":{"schema":1},"nodes":[],"findings":[],"verdicts":[],"failures":[],"end":{"workloads":0}}`,
+		"an object with alerts":   `{"start":{"schema":1},"nodes":[],"findings":[],"verdicts":[],"failures":[],"alerts":[{"id":"a","class":"other","severity":"low"}],"lost":[{"id":"l","reason":"dropped"}],"end":{"workloads":0}}`,
+		"a watch":                 watchLine + findingLine + `{"picture":{}}` + "\n" + `{"time":"2026-11-22T00:00:01Z","resolved":{"what":"node","node":"nobody told of it"}}` + "\n" + endLine,
+		"a watch started again":   watchLine + findingLine + watchLine + `{"picture":{}}` + "\n" + endLine + watchLine + `{"picture":{}}` + "\n" + endLine,
+		"a watch without an end":  watchLine + findingLine,
+		"a watch cut in a line":   watchLine + findingLine[:40],
+		"an alert of a scan":      startLine + `{"alert":{"id":"a","class":"other","severity":"low"}}` + "\n" + `{"lost":{"id":"l","reason":"throttled"}}` + "\n" + endLine,
 		"arrays in another order": `{"start":{"schema":1},"failures":[],"verdicts":[],"nodes":[{"name":"n"}],"findings":[],"end":{"workloads":0}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,7 +149,35 @@ func TestReplayRefuses(t *testing.T) {
 		"an object without end":   {object("\"nodes\":[],\"findings\":[],\"verdicts\":[],\"failures\":[]\n"), "no end event"},
 		"an object without array": {object("\"nodes\":[],\"verdicts\":[],\"failures\":[],\n\"end\":{}\n"), "no findings: want the whole object"},
 		"an array twice":          {object("\"nodes\":[],\n\"nodes\":[]"), "line 4: nodes: a second time"},
-		"an unknown array":        {object("\"alerts\":[]"), `line 3: unknown key "alerts"`},
+		"an unknown array":        {object("\"rumours\":[]"), `line 3: unknown key "rumours"`},
+		"an alert of nothing":     {startLine + `{"alert":{}}` + "\n" + endLine, "line 2: alert: no id"},
+		"a class of its own":      {startLine + `{"alert":{"id":"a","class":"rumour","severity":"low"}}` + "\n" + endLine, `line 2: alert: class "rumour" is not known`},
+		"an alert's own severity": {startLine + `{"alert":{"id":"a","class":"chroot","severity":"loud"}}` + "\n" + endLine, `line 2: alert: severity "loud" is not known`},
+		"an alert's own verdict":  {startLine + `{"alert":{"id":"a","class":"chroot","severity":"low","verdict":"safe"}}` + "\n" + endLine, `line 2: alert: verdict "safe" is not known`},
+		"a gap of nothing":        {startLine + `{"lost":{}}` + "\n" + endLine, "line 2: lost: no id"},
+		"a gap's own reason":      {startLine + `{"lost":{"id":"l","reason":"asleep"}}` + "\n" + endLine, `line 2: lost: reason "asleep" is not known`},
+		"a picture in a scan":     {startLine + `{"picture":{}}` + "\n" + endLine, "line 2: picture: only a watch has such events"},
+		"taking back in a scan":   {startLine + `{"resolved":{"what":"node","node":"n"}}` + "\n" + endLine, "line 2: resolved: only a watch has such events"},
+		"taking back of nothing":  {watchLine + `{"resolved":{}}` + "\n" + endLine, `line 2: resolved: what "" is not known`},
+		"taking back a mood":      {watchLine + `{"resolved":{"what":"mood\u001b"}}` + "\n" + endLine, `line 2: resolved: what "mood\\x1b" is not known`},
+		"a node without a name":   {watchLine + `{"resolved":{"what":"node"}}` + "\n" + endLine, "line 2: resolved: node: it does not say which"},
+		"no workload":             {watchLine + `{"resolved":{"what":"workload"}}` + "\n" + endLine, "line 2: resolved: workload: it does not say which"},
+		"no finding":              {watchLine + `{"resolved":{"what":"finding","workload":{"kind":"Pod","name":"p"},"finding":{}}}` + "\n" + endLine, "line 2: resolved: finding: it does not say which"},
+		"no policy":               {watchLine + `{"resolved":{"what":"policy"}}` + "\n" + endLine, "line 2: resolved: policy: it does not say which"},
+		"no failure":              {watchLine + `{"resolved":{"what":"failure"}}` + "\n" + endLine, "line 2: resolved: failure: it does not say which"},
+		"a verdict before":        {watchLine + `{"verdict":{"verdict":"closed","was":"safe"}}` + "\n" + endLine, `line 2: verdict: was "safe" is not known`},
+		"a verdict taken back":    {watchLine + `{"resolved":{"what":"workload","was":"safe","workload":{"kind":"Pod","name":"p"}}}` + "\n" + endLine, `line 2: resolved: was "safe" is not known`},
+		"two pictures":            {watchLine + `{"picture":{}}` + "\n" + `{"picture":{}}` + "\n" + endLine, "line 3: a second picture event"},
+		"a scan in a watch":       {watchLine + startLine + endLine, "line 2: a second start event"},
+		"a scan behind a watch":   {watchLine + endLine + startLine + endLine, "line 3: something after the end"},
+		"news behind a watch":     {watchLine + endLine + findingLine, "line 3: something after the end"},
+		"a watch in a scan":       {startLine + watchLine + endLine, "line 2: a second start event"},
+		"a watch broken inside":   {watchLine + findingLine[:40] + "\n" + endLine, "line 2: finding: broken: invalid character"},
+		"a time of no kind":       {startLine + `{"time":"2026-11-22T00:00:00Z"}` + "\n" + endLine, "line 2: an event with nothing in it"},
+		"a time that is none":     {startLine + `{"time":"noon","node":{"name":"n"}}` + "\n" + endLine, "line 2: time: broken"},
+		"a time of null":          {startLine + `{"time":null,"node":{"name":"n"}}` + "\n" + endLine, "line 2: time: want one"},
+		"a time twice":            {startLine + `{"time":"2026-11-22T00:00:00Z","time":"2026-11-22T00:00:00Z","node":{"name":"n"}}` + "\n" + endLine, "line 2: time: a second time"},
+		"a time behind":           {startLine + `{"node":{"name":"n"},"time":"2026-11-22T00:00:00Z"}` + "\n" + endLine, "line 2: more than one event in a line"},
 		"an object for an array":  {object("\"nodes\":{}"), "line 3: nodes: want an array"},
 		"end before the findings": {object("\"end\":{},\n\"findings\":[{\"rule\":\"r\",\"severity\":\"low\"}]"), "something after the end"},
 		"something after it":      {object("\"nodes\":[],\"findings\":[],\"verdicts\":[],\"failures\":[],\"end\":{}") + "\n{}", "something after the run"},
@@ -304,6 +339,8 @@ func TestReadFindings(t *testing.T) {
 func FuzzReplay(f *testing.F) {
 	f.Add(write(f, format{"jsonl", NewJSONL}, sampleEvents()))
 	f.Add(write(f, format{"json", NewJSON}, sampleEvents()))
+	f.Add(write(f, format{"jsonl", NewJSONL}, watchEvents()))
+	f.Add([]byte(watchLine + `{"picture":{}}` + "\n" + findingLine[:40]))
 	f.Add([]byte(startLine + findingLine + endLine))
 	f.Add([]byte("{\"start\":{\"schema\":1},\n\"nodes\":[{},"))
 	f.Fuzz(func(t *testing.T, in []byte) {

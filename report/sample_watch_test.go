@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -201,4 +202,26 @@ func hostileLost(s string) scan.Event {
 		ID: "hostile " + s, Reason: scan.LostUnreadable, From: sampleTime(), Source: s, Workload: &scan.Workload{Cluster: s, Namespace: s, Kind: s, Name: s},
 		Node: s, Pod: s, Container: s, Message: s,
 	}}
+}
+
+// auditEvents is a scan of one workload with a window of alerts.
+func auditEvents() []scan.Event {
+	start := *layeredEvents()[0].Start
+	start.Alerts = true
+	var told alertLog
+	for _, e := range watchEvents() {
+		if e.Alert == nil || !strings.HasPrefix(e.Alert.ID, "flood-") || e.Alert.ID < "flood-03" {
+			told.keep(e)
+		}
+	}
+	events := append([]scan.Event{{Start: &start}}, layeredCheckout()...)
+	for _, a := range told.alerts {
+		events = append(events, scan.Event{Alert: a})
+	}
+	for _, l := range told.lost {
+		events = append(events, scan.Event{Lost: l})
+	}
+	return append(events, scan.Event{End: &scan.End{
+		Pods: 8, Workloads: 1, Findings: map[scan.Severity]int{scan.SeverityLow: 1}, Verdicts: map[scan.Verdict]int{scan.VerdictGuarded: 1},
+	}})
 }

@@ -61,7 +61,7 @@ func (t *table) alertList() {
 
 func (t *table) alertRow(word string, s style, a *scan.Alert) {
 	spans := append([]span{{text: word, style: s, pad: len("INCIDENT")}}, alertSpans(a, t.start)...)
-	reason, facts := span{text: Clean(a.Reason)}, alertFacts(a, longestFact)
+	reason, facts := span{text: shorten(Clean(a.Reason), longestFact)}, alertFacts(a, longestFact)
 	facts = append(facts, span{text: labelled("last", stampOf(a.Last, time.UTC)), style: dim})
 	if t.width == 0 {
 		t.row(0, 0, append(append(spans, reason), facts...)...)

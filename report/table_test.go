@@ -211,6 +211,7 @@ func hostileEvents(s string) []scan.Event {
 		{Failure: &scan.Failure{Subject: s, Namespace: s, Reason: scan.FailureReason(s), Message: s, Affects: s, Location: at}},
 		finding(scan.CategoryEscape, s), finding(scan.CategoryEscape, s+"2"), finding(scan.CategoryPSS, s), finding(scan.CategoryException, ""),
 		{Verdict: &scan.WorkloadVerdict{Workload: w, Verdict: scan.VerdictExposed, Reason: s, Severity: scan.SeverityHigh, Paths: []string{s}, Controls: []string{s}, Pods: 2, Claims: s, Location: at}},
+		hostileAlert(s), hostileLost(s),
 	}
 	events = append(events, layeredHostile(s)...)
 	return append(events, scan.Event{End: &scan.End{Workloads: 1, Findings: map[scan.Severity]int{}, Verdicts: map[scan.Verdict]int{}}})

@@ -125,7 +125,7 @@ func (t *WatchText) lost(l *scan.Lost, at time.Time) {
 // incident writes an incident, so that it stands out.
 func (t *WatchText) incident(a *scan.Alert, at time.Time) {
 	spans := append([]span{{text: "INCIDENT", style: alarm}}, alertSpans(a, t.state.Start())...)
-	reason, facts := span{text: Clean(a.Reason), style: bold}, alertFacts(a, longestFact)
+	reason, facts := span{text: shorten(Clean(a.Reason), longestFact), style: bold}, alertFacts(a, longestFact)
 	if t.width == 0 {
 		t.line(at, append(append(spans, reason), facts...)...)
 		return
@@ -137,7 +137,7 @@ func (t *WatchText) incident(a *scan.Alert, at time.Time) {
 
 func (t *WatchText) plainAlert(a *scan.Alert, at time.Time) {
 	spans := append([]span{{text: "ALERT", pad: len("INCIDENT")}}, alertSpans(a, t.state.Start())...)
-	spans = append(spans, span{text: Clean(a.Reason)})
+	spans = append(spans, span{text: shorten(Clean(a.Reason), longestFact)})
 	if t.width == 0 {
 		spans = append(spans, alertFacts(a, longestFact)...)
 	} else {
@@ -207,7 +207,7 @@ func alertSpans(a *scan.Alert, s *scan.Start) []span {
 		verdict = verdictSpan(a.Verdict)
 		verdict.pad = 0
 	}
-	spans := []span{severitySpan(a.Severity), {text: Clean(string(a.Class)), style: bold}, stopped, {text: workloadName(a.Workload, s), style: bold}, verdict}
+	spans := []span{severitySpan(a.Severity), {text: Clean(string(a.Class)), style: bold}, stopped, {text: shorten(workloadName(a.Workload, s), longestFact), style: bold}, verdict}
 	if a.Count > 1 {
 		spans = append(spans, span{text: fmt.Sprintf("%d times", a.Count)})
 	}
