@@ -46,6 +46,11 @@ func Forbidden(message string) Action {
 	return Respond(failure(http.StatusForbidden, metav1.StatusReasonForbidden, message))
 }
 
+// Unauthorized answers 401 as the server does to a token that has expired.
+func Unauthorized() Action {
+	return Respond(failure(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized"))
+}
+
 // Gone answers 410 as the server does when the place that a list or a watch
 // wants to go on from is no longer kept. With a continue token the client may go
 // on with the list from that token, though no longer consistently; with an empty
@@ -68,6 +73,18 @@ func TooManyRequests(retryAfterSeconds int32) Action {
 // InternalError answers 500.
 func InternalError(message string) Action {
 	return Respond(failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, message))
+}
+
+// Rewind passes a watch on as one that goes on from the server's very first version.
+// A server of which the history was compacted answers that it is gone.
+func Rewind() Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		query := r.URL.Query()
+		query.Set("resourceVersion", "1")
+		r = r.Clone(r.Context())
+		r.URL.RawQuery = query.Encode()
+		next.ServeHTTP(w, r)
+	}
 }
 
 // Hold keeps the request waiting until the channel is closed and then goes on as

@@ -21,5 +21,6 @@
 //
 // InstallCRDs installs the kinds of KubeArmor and Kyverno, without what acts on
 // them. Apply makes a folder of manifests real, status and all. A Kubelet answers
-// what the API server asks of one: exec and logs.
+// what the API server asks of one: exec and logs. Kill, Restart and Compact are the
+// API server's bad days.
 package kubetest

@@ -17,13 +17,16 @@ const (
 	etcdName      = "etcd"
 )
 
-// runScript stands between envtest and a binary: it notes the process ID, which
-// envtest keeps to itself, and becomes the binary of its own name. envtest also
-// asks for --help, with nothing to note.
+// runScript stands between envtest and a binary: it notes the process ID and the
+// arguments, which envtest keeps to itself, and becomes the binary of its own name.
+// envtest also asks for --help, with nothing to note.
 const runScript = `#!/bin/sh
 here=${0%/*}
 name=${0##*/}
-[ "$1" = --help ] || echo $$ >"$here/$name.pid"
+if [ "$1" != --help ]; then
+	echo $$ >"$here/$name.pid"
+	printf '%s\n' "$@" >"$here/$name.args"
+fi
 exec "$here/bin/$name" "$@"
 `
 

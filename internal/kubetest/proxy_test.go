@@ -59,6 +59,7 @@ func TestProxyResponds(t *testing.T) {
 		want   func(error) bool
 	}{
 		{"forbidden", kubetest.Forbidden("no"), apierrors.IsForbidden},
+		{"unauthorized", kubetest.Unauthorized(), apierrors.IsUnauthorized},
 		{"gone", kubetest.Gone(""), apierrors.IsResourceExpired},
 		{"too many requests", kubetest.TooManyRequests(0), apierrors.IsTooManyRequests},
 		{"internal error", kubetest.InternalError("oh"), apierrors.IsInternalError},

@@ -1,0 +1,147 @@
+package kubetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// restarted is an API server that was started after a kill.
+type restarted struct {
+	cmd *exec.Cmd
+	// ended is closed when the process has ended.
+	ended chan struct{}
+}
+
+// Kill kills the API server as a crash would: connections break, and new ones are
+// refused. etcd goes on. It returns when the process is gone. The Server must be the
+// test's own.
+func (s *Server) Kill(tb testing.TB) {
+	tb.Helper()
+	pid, err := s.processes.pid(apiServerName)
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err == nil {
+		err = wait.PollUntilContextTimeout(tb.Context(), pollInterval, startTimeout, true,
+			func(context.Context) (bool, error) { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), nil })
+	}
+	if err != nil {
+		tb.Fatalf("kill the API server: %v", err)
+	}
+}
+
+// Restart starts an API server that was killed, on the same etcd and under the same
+// address, and returns when it is ready.
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(s.processes.dir, apiServerName+".args"))
+	if err != nil {
+		tb.Fatalf("restart the API server: %v", err)
+	}
+	process := s.processes.apiServer
+	cmd := exec.Command(process.path, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
+	cmd.Stdout, cmd.Stderr = process.log, process.log
+	// An interrupt from the terminal is for the tests, not for what they started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("restart the API server: %v", err)
+	}
+	r := &restarted{cmd: cmd, ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		// How it ended shows in its log.
+		_ = cmd.Wait()
+	}()
+	s.again = r
+	err = wait.PollUntilContextTimeout(tb.Context(), pollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
+		select {
+		case <-r.ended:
+			return false, errors.New("it ended")
+		default:
+		}
+		_, err := s.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		tb.Fatalf("restart the API server: %v%s", err, s.processes.lastWords())
+	}
+}
+
+func (r *restarted) stop() error {
+	if r == nil {
+		return nil
+	}
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("restarted API server: %w", err)
+	}
+	select {
+	case <-r.ended:
+		return nil
+	case <-time.After(startTimeout):
+		return errors.Join(errors.New("restarted API server did not stop"), r.cmd.Process.Kill())
+	}
+}
+
+// Compact has etcd forget all versions but the newest of everything: who wants to go on
+// from an older one is told that it is gone.
+func (s *Server) Compact(tb testing.TB) {
+	tb.Helper()
+	var now struct {
+		Header struct {
+			Revision string `json:"revision"`
+		} `json:"header"`
+	}
+	err := s.askEtcd(tb.Context(), "range", `{"key":"AA==","count_only":true}`, &now)
+	if err == nil {
+		err = s.askEtcd(tb.Context(), "compaction", fmt.Sprintf(`{"revision":%q,"physical":true}`, now.Header.Revision), &struct{}{})
+	}
+	if err != nil {
+		tb.Fatalf("compact etcd: %v", err)
+	}
+}
+
+// askEtcd asks etcd by its gateway from JSON.
+func (s *Server) askEtcd(ctx context.Context, what, question string, answer any) error {
+	at := s.environment.ControlPlane.Etcd.URL.JoinPath("v3", "kv", what)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), bytes.NewBufferString(question))
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", response.Status, text)
+	}
+	return json.Unmarshal(text, answer)
+}
+
+// pid is the process ID of one of the two processes.
+func (p *processes) pid(name string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(p.dir, name+".pid"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
