@@ -3,6 +3,7 @@ package armor
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -55,6 +56,7 @@ type connection struct {
 	*grpc.ClientConn
 	last    atomic.Int64
 	dialErr atomic.Pointer[error]
+	secured bool
 }
 
 func dial(ctx context.Context, target Target) (*connection, error) {
@@ -73,7 +75,7 @@ func dial(ctx context.Context, target Target) (*connection, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}
 	}
-	c := &connection{}
+	c := &connection{secured: config != nil}
 	c.ClientConn, err = grpc.NewClient("passthrough:///"+target.Address,
 		grpc.WithTransportCredentials(secured),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
@@ -100,10 +102,20 @@ func (c *connection) heard() time.Time {
 	return time.Time{}
 }
 
-// why is the reason behind an error: gRPC makes words of what dialling said.
-func (c *connection) why(err error) error {
-	if dialErr := c.dialErr.Load(); dialErr != nil && status.Code(err) == codes.Unavailable && c.last.Load() == 0 {
+// why is the reason behind an error, as far as it is known here; up is true where the
+// connection was one.
+func (c *connection) why(err error, up bool) error {
+	if up || status.Code(err) != codes.Unavailable {
+		return err
+	}
+	// gRPC makes words of what dialling said.
+	if dialErr := c.dialErr.Load(); dialErr != nil && c.last.Load() == 0 {
 		return *dialErr
+	}
+	// Since TLS 1.3 a server judges the client's certificate when the client is content
+	// already, and what it says may be lost as it hangs up.
+	if c.secured && c.last.Load() > 0 && !strings.Contains(err.Error(), "handshake") {
+		return fmt.Errorf("%w (does it take our certificate?)", err)
 	}
 	return err
 }

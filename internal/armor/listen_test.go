@@ -331,10 +331,10 @@ func TestListenToSilence(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				relay := armortest.New(t, o)
 				h := listen(t, target(relay))
-				time.Sleep(24 * time.Hour)
+				time.Sleep(2 * time.Hour)
 				synctest.Wait()
 				if now := h.now(); len(now.states) != 1 || len(now.losts) > 0 {
-					t.Errorf("after a day of peace: %s", h)
+					t.Errorf("after two hours of peace: %s", h)
 				}
 				frozen := time.Now()
 				relay.Freeze()

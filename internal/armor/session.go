@@ -57,7 +57,8 @@ type hooks struct {
 type session struct {
 	hooks
 	conn *connection
-	up   sync.Once
+	once sync.Once
+	up   atomic.Bool
 	// taken counts the messages since it was last looked at.
 	taken atomic.Int64
 }
@@ -84,7 +85,7 @@ func runSession(ctx context.Context, target Target, h hooks) (heard time.Time, e
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return conn.heard(), conn.why(err)
+	return conn.heard(), conn.why(err, s.up.Load())
 }
 
 // guard sees to it that the other side is there, until the stream has ended. silent is
@@ -121,7 +122,7 @@ func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, e
 	}
 }
 
-func (s *session) isUp(since time.Time) { s.up.Do(func() { s.connected(since) }) }
+func (s *session) isUp(since time.Time) { s.once.Do(func() { s.up.Store(true); s.connected(since) }) }
 
 // receive takes what comes until the stream ends.
 func (s *session) receive(ctx context.Context) error {

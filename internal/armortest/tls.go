@@ -25,14 +25,40 @@ type CA struct {
 	key  crypto.Signer
 }
 
-// NewCA makes a CA.
+// NewCA makes a CA, whose key is not RSA as KubeArmor's are: those take long to make.
 func NewCA(tb testing.TB) *CA {
 	tb.Helper()
-	ca := &CA{tb: tb}
+	key, text := newKey(tb)
+	return NewCAOf(tb, key, text)
+}
+
+// NewCAOf makes a CA of a key, which is given in PEM, too.
+func NewCAOf(tb testing.TB, key crypto.Signer, text []byte) *CA {
+	tb.Helper()
 	template := subject(x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign)
 	template.IsCA = true
-	ca.Cert, ca.Key = ca.sign(template)
+	ca := &CA{tb: tb, cert: template, key: key, Key: text}
+	ca.Cert = ca.sign(template, key)
+	block, _ := pem.Decode(ca.Cert)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ca.cert = cert
 	return ca
+}
+
+func newKey(tb testing.TB) (key crypto.Signer, text []byte) {
+	tb.Helper()
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw, err := x509.MarshalECPrivateKey(own)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return own, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
 }
 
 func subject(usage x509.KeyUsage) *x509.Certificate {
@@ -43,32 +69,14 @@ func subject(usage x509.KeyUsage) *x509.Certificate {
 	}
 }
 
-// sign makes a key and its certificate, the CA's own where there is none yet.
-func (ca *CA) sign(template *x509.Certificate) (cert, key []byte) {
+// sign makes the certificate of a key.
+func (ca *CA) sign(template *x509.Certificate, key crypto.Signer) []byte {
 	ca.tb.Helper()
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	raw, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
 	if err != nil {
 		ca.tb.Fatal(err)
 	}
-	parent, signer := ca.cert, ca.key
-	if parent == nil {
-		parent, signer = template, own
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, own.Public(), signer)
-	if err != nil {
-		ca.tb.Fatal(err)
-	}
-	text, err := x509.MarshalECPrivateKey(own)
-	if err != nil {
-		ca.tb.Fatal(err)
-	}
-	if ca.cert == nil {
-		if ca.cert, err = x509.ParseCertificate(raw); err != nil {
-			ca.tb.Fatal(err)
-		}
-		ca.key = own
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
 }
 
 // Client makes a client certificate and its key, in PEM.
@@ -76,7 +84,8 @@ func (ca *CA) Client() (cert, key []byte) {
 	ca.tb.Helper()
 	template := subject(x509.KeyUsageDigitalSignature)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	return ca.sign(template)
+	own, key := newKey(ca.tb)
+	return ca.sign(template, own), key
 }
 
 // Server is how a relay with the names (or IPs) secures its connections: as KubeArmor
@@ -92,8 +101,8 @@ func (ca *CA) Server(names ...string) *tls.Config {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	cert, key := ca.sign(template)
-	pair, err := tls.X509KeyPair(cert, key)
+	own, key := newKey(ca.tb)
+	pair, err := tls.X509KeyPair(ca.sign(template, own), key)
 	if err != nil {
 		ca.tb.Fatal(err)
 	}
