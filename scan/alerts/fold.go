@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,6 +112,7 @@ type fold struct {
 	id  string
 	// sample is the first of its alerts, with texts cut, and deed what it tells of.
 	sample armor.Alert
+	deed   deed
 	// count is how often, told how much of that was told, toldAt when.
 	count, told uint64
 	toldAt      time.Time
@@ -130,20 +132,22 @@ func newFold(key foldKey, a *armor.Alert, at, seen time.Time) *fold {
 		Action: cut(a.Action, shortText), Result: cut(a.Result, shortText), Enforcer: cut(a.Enforcer, shortText),
 		Resource: cutBoth(a.Resource), Process: cutBoth(a.Process), Parent: cutBoth(a.Parent), Command: cut(a.Command, shortText),
 	}
-	if d.key.kind != "" && a.Operation == operationFile {
+	d.deed = deedOf(a)
+	if d.key.kind != "" && a.Operation == operationFile && d.deed.step == "" {
 		// Which of the files it was is not known any more.
-		d.sample.Resource = ""
+		d.deed.file, d.sample.Resource = "", ""
 	}
+	d.deed.name, d.deed.file, d.deed.capability = cut(d.deed.name, shortText), cutBoth(d.deed.file), cut(d.deed.capability, shortText)
 	return d
 }
 
 // alert is the fold as it is told, without its numbers.
 func (d *fold) alert(place *scan.Place, cluster string) *scan.Alert {
 	a := &d.sample
-	class, techniques, blocked := Classify(a)
-	w := Weigh(a, place)
+	w := weigh(a, d.deed, place)
 	out := &scan.Alert{
-		ID: d.id, Class: class, Incident: w.Incident, Severity: w.Severity, Reason: w.Reason, Blocked: blocked, Techniques: techniques,
+		ID: d.id, Class: d.deed.class, Incident: w.Incident, Severity: w.Severity, Reason: w.Reason,
+		Blocked: d.deed.blocked, Techniques: slices.Clone(d.deed.techniques),
 		Workload: workloadOf(a, cluster), Paths: w.Paths,
 		Node: a.Node, Pod: a.Pod, Container: a.Container,
 		Operation: a.Operation, Policy: a.Policy, Action: a.Action, Result: a.Result, Enforcer: a.Enforcer,

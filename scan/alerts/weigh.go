@@ -25,7 +25,11 @@ type Weight struct {
 // Weigh says whether an alert is an incident, how severe it is, and why. The place is
 // nil where the pod is not known: that makes nothing calmer than the alert alone allows.
 func Weigh(a *armor.Alert, place *scan.Place) Weight {
-	s := newSight(a, place)
+	return weigh(a, deedOf(a), place)
+}
+
+func weigh(a *armor.Alert, d deed, place *scan.Place) Weight {
+	s := newSight(a, d, place)
 	for i := range ruleTable {
 		r := &ruleTable[i]
 		if !r.match(s) {
@@ -65,8 +69,8 @@ type sight struct {
 	whyNot string
 }
 
-func newSight(a *armor.Alert, place *scan.Place) *sight {
-	s := &sight{deed: deedOf(a), alert: a, onNode: a.Pod == "" && a.Namespace == ""}
+func newSight(a *armor.Alert, d deed, place *scan.Place) *sight {
+	s := &sight{deed: d, alert: a, onNode: a.Pod == "" && a.Namespace == ""}
 	if place == nil {
 		return s
 	}
