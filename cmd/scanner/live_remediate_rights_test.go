@@ -22,7 +22,7 @@ import (
 // grant makes a user who has what the roles for a verb grant, and nothing else.
 func grant(t *testing.T, server *kubetest.Server, name string, verb kube.Verb, perms []kube.Permission) *rest.Config {
 	t.Helper()
-	for _, role := range kube.Roles(verb, perms) {
+	for _, role := range kube.Roles("escape-scanner-remediate-"+string(verb), perms) {
 		var granted rbacv1.ClusterRole
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(role.Object, &granted); err != nil {
 			t.Fatal(err)

@@ -111,7 +111,7 @@ func (a *app) writeRoles(verbs []kube.Verb, work kube.Work, opts set.Options) er
 		out.WriteString("# Admission auto may choose any mechanism, so the rights for all are here: --admission names one.\n")
 	}
 	for _, verb := range verbs {
-		for _, role := range kube.Roles(verb, kube.Needs(verb, work)) {
+		for _, role := range kube.Roles("escape-scanner-remediate-"+string(verb), kube.Needs(verb, work)) {
 			text, err := yaml.Marshal(role.Object)
 			if err != nil {
 				return fmt.Errorf("%s: %w", role.GetName(), err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/labels"
@@ -35,6 +36,8 @@ type scanFlags struct {
 	explain       string
 	saveInventory string
 	probes        probeFlags
+	// alerts is how long KubeArmor is listened to, 0 for not at all.
+	alerts time.Duration
 }
 
 func (a *app) scanCommand() *cobra.Command {
@@ -51,6 +54,7 @@ cluster (--demo), or render an earlier run's events again (--from).`,
   escape-scanner scan -o table -o jsonl=run.jsonl
   escape-scanner scan --explain payments/Deployment/api
   escape-scanner scan --save-inventory cluster.jsonl
+  escape-scanner scan --alerts 30s
   escape-scanner scan --from run.jsonl -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -125,8 +129,30 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if err := f.validateText(cmd, cfg); err != nil {
 		return err
 	}
+	if err := f.validateAlerts(cmd, offline); err != nil {
+		return err
+	}
 	if out := cfg.Outputs(); f.preflight && (len(out) > 1 || out[0].File != "" || out[0].Format != "table" && out[0].Format != "json") {
 		return errors.New("--preflight: prints a table or json to standard output only")
+	}
+	return nil
+}
+
+// validateAlerts refuses a window of alerts where nobody raises any.
+func (f *scanFlags) validateAlerts(cmd *cobra.Command, offline bool) error {
+	switch {
+	case !cmd.Flags().Changed("alerts"):
+		for _, key := range kubeArmorKeys() {
+			if cmd.Flags().Changed(key) {
+				return fmt.Errorf("--%s: without --alerts nobody listens", key)
+			}
+		}
+	case f.alerts <= 0:
+		return fmt.Errorf("--alerts %s: want a time such as 30s", f.alerts)
+	case offline || f.preflight:
+		return errors.New("--alerts: listens beside the scan of a cluster, and none is scanned")
+	case f.demo && cmd.Flags().Changed(config.KeyKubeArmor):
+		return fmt.Errorf("--%s: the demo has alerts of its own", config.KeyKubeArmor)
 	}
 	return nil
 }
@@ -316,7 +342,13 @@ func (a *app) scanDemo(ctx context.Context, f *scanFlags, cfg *config.Config, h 
 	if cluster.Selector, err = labels.Parse(f.selector); err != nil {
 		return fmt.Errorf("selector %q: %w", f.selector, err)
 	}
-	return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), f.saveInventory, cfg, h)
+	run := func(h scan.Handler) error {
+		return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), f.saveInventory, cfg, h)
+	}
+	if f.alerts > 0 {
+		return a.scanDemoHearing(ctx, cluster, h, run)
+	}
+	return run(h)
 }
 
 func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config, h scan.Handler) error {
@@ -328,7 +360,11 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	if opts.Probes, err = f.probes.probes(a, cluster); err != nil {
 		return err
 	}
-	return clusterError(name, a.scanSource(ctx, cluster, opts, f.saveInventory, cfg, h))
+	run := func(h scan.Handler) error { return a.scanSource(ctx, cluster, opts, f.saveInventory, cfg, h) }
+	if f.alerts > 0 {
+		return clusterError(name, a.scanHearing(ctx, cluster, name, f.alerts, cfg, h, run))
+	}
+	return clusterError(name, run(h))
 }
 
 // clusterError adds to an error of the way to the cluster what needs no cluster.

@@ -41,6 +41,8 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	how := newFlagSet()
 	config.AddFlags(how)
 	closer := newFlagSet()
+	closer.DurationVar(&f.alerts, "alerts", 0, "listen to KubeArmor for this `TIME`, and join what it reports to the workloads (the demo's alerts are all told)")
+	config.AddFlagsOf(closer, kubeArmorKeys()...)
 	f.probes.add(closer)
 	groups := []flagGroup{
 		{"What is audited", what}, {"How it is judged and written", how},

@@ -21,6 +21,8 @@ type Permission struct {
 	Resource string `json:"resource"`
 	// Subresource is "exec" or "log", empty for the resource itself.
 	Subresource string `json:"subresource,omitempty"`
+	// Name is the one object that is meant, empty for all.
+	Name string `json:"name,omitempty"`
 	// Namespace is where it is asked for; empty means everywhere.
 	Namespace string `json:"namespace,omitempty"`
 	// For says what is lost without it.
@@ -38,6 +40,9 @@ func (p Permission) String() string {
 	}
 	if p.Subresource != "" {
 		r += "/" + p.Subresource
+	}
+	if p.Name != "" {
+		r += "/" + p.Name
 	}
 	return p.Verb + " " + r
 }

@@ -157,9 +157,8 @@ func resourceOf(kind schema.GroupKind) string {
 }
 
 // Roles are the ClusterRole and Roles that grant the rights, one for each namespace in
-// which there are some, all of them named. Whom they are bound to is the user's.
-func Roles(verb Verb, perms []Permission) []*unstructured.Unstructured {
-	name := "escape-scanner-remediate-" + string(verb)
+// which there are some, all of one name. Whom they are bound to is the user's.
+func Roles(name string, perms []Permission) []*unstructured.Unstructured {
 	byNamespace := map[string][]Permission{}
 	for _, p := range perms {
 		byNamespace[p.Namespace] = append(byNamespace[p.Namespace], p)
@@ -181,11 +180,11 @@ func Roles(verb Verb, perms []Permission) []*unstructured.Unstructured {
 // rulesOf are the rules of a role. Resources of one group with the same verbs stand in
 // one rule.
 func rulesOf(perms []Permission) []any {
-	type target struct{ group, resource string }
+	type target struct{ group, resource, name string }
 	verbs := map[target][]string{}
 	var targets []target
 	for _, p := range perms {
-		t := target{p.Group, p.Resource}
+		t := target{p.Group, p.Resource, p.Name}
 		if p.Subresource != "" {
 			t.resource += "/" + p.Subresource
 		}
@@ -199,13 +198,17 @@ func rulesOf(perms []Permission) []any {
 		first := targets[0]
 		var resources []any
 		targets = slices.DeleteFunc(targets, func(t target) bool {
-			same := t.group == first.group && slices.Equal(verbs[t], verbs[first])
+			same := t.group == first.group && t.name == first.name && slices.Equal(verbs[t], verbs[first])
 			if same {
 				resources = append(resources, t.resource)
 			}
 			return same
 		})
-		rules = append(rules, map[string]any{"apiGroups": []any{first.group}, "resources": resources, "verbs": anyOf(verbs[first])})
+		rule := map[string]any{"apiGroups": []any{first.group}, "resources": resources, "verbs": anyOf(verbs[first])}
+		if first.name != "" {
+			rule["resourceNames"] = []any{first.name}
+		}
+		rules = append(rules, rule)
 	}
 	return rules
 }

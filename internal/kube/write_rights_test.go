@@ -14,7 +14,7 @@ import (
 func granted(t *testing.T, verb Verb, perms []Permission) map[string]bool {
 	t.Helper()
 	found := map[string]bool{}
-	for _, object := range Roles(verb, perms) {
+	for _, object := range Roles("escape-scanner-remediate-"+string(verb), perms) {
 		kind := "ClusterRole"
 		if object.GetNamespace() != "" {
 			kind = "Role"

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/escape-scanner/escape-scanner/config"
+	source "github.com/escape-scanner/escape-scanner/internal/armor"
+	"github.com/escape-scanner/escape-scanner/internal/demo"
+	"github.com/escape-scanner/escape-scanner/internal/kube"
+	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/alerts"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
+)
+
+const (
+	// maxAlertedPods bounds of how many pods it is looked up whose they are.
+	maxAlertedPods = 10_000
+	// unheard is what is not known when alerts are missing.
+	unheard = "what was done in containers meanwhile"
+)
+
+// window is a time in which alerts are heard beside a scan.
+type window struct {
+	a       *app
+	cluster scan.Cluster
+	name    string
+	folder  *alerts.Folder
+	next    scan.Handler
+	state   *scan.State
+	// end is held back until the window is over.
+	end *scan.End
+
+	mu        sync.Mutex
+	pods      map[scan.PodName]bool
+	connected map[string]bool
+	refused   map[string]error
+}
+
+func (a *app) newWindow(cluster scan.Cluster, name string, next scan.Handler) *window {
+	return &window{
+		a: a, cluster: cluster, name: name, next: next, state: scan.NewState(), folder: alerts.NewFolder(alerts.Options{Cluster: name}),
+		pods: map[scan.PodName]bool{}, connected: map[string]bool{}, refused: map[string]error{},
+	}
+}
+
+// Handle implements scan.Handler.
+func (w *window) Handle(e scan.Event) error {
+	if e.End != nil {
+		w.end = e.End
+		return nil
+	}
+	// A State never fails.
+	_ = w.state.Handle(e)
+	return w.next.Handle(e)
+}
+
+// scanHearing scans the cluster and listens to KubeArmor meanwhile, for as long as the
+// window is wide.
+func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name string, width time.Duration, cfg *config.Config, h scan.Handler, run func(scan.Handler) error) error {
+	targets, err := a.kubeArmorTargets(ctx, cluster, &cfg.Watch)
+	if err != nil {
+		return err
+	}
+	w := a.newWindow(cluster, name, h)
+	hearing, stop := context.WithTimeout(ctx, width)
+	defer stop()
+	heard := make(chan error, 1)
+	go func() {
+		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: w.folder.Lost, State: w.listening})
+	}()
+	if err := run(w); err != nil {
+		stop()
+		<-heard
+		return err
+	}
+	// What is said of the window comes with the rest, so it is waited for.
+	if err := <-heard; err != nil && hearing.Err() == nil {
+		return err
+	}
+	return w.finish(ctx, w.unheard(targets))
+}
+
+// scanDemoHearing scans the demo cluster, with all of its alerts.
+func (a *app) scanDemoHearing(ctx context.Context, cluster scan.Cluster, h scan.Handler, run func(scan.Handler) error) error {
+	w := a.newWindow(cluster, demo.ClusterName, h)
+	if err := run(w); err != nil {
+		return err
+	}
+	err := source.ReadRecording(ctx, bytes.NewReader(demo.Alerts()), func(alert armor.Alert) error {
+		w.take(alert)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("alerts of the demo: %w", err)
+	}
+	return w.finish(ctx, nil)
+}
+
+func (w *window) take(alert armor.Alert) {
+	w.folder.Add(alert, w.a.now())
+	if alert.Pod == "" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.pods) < maxAlertedPods {
+		w.pods[scan.PodName{Namespace: alert.Namespace, Name: alert.Pod}] = true
+	}
+}
+
+func (w *window) listening(address string, connected bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if connected {
+		w.connected[address] = true
+		return
+	}
+	w.refused[address] = err
+}
+
+// unheard are the places that were never listened to.
+func (w *window) unheard(targets []source.Target) []scan.Failure {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var failures []scan.Failure
+	for _, t := range targets {
+		if w.connected[t.Address] {
+			continue
+		}
+		f := scan.Failure{Subject: "alerts of " + t.Address, Reason: scan.FailureUnreachable, Message: "KubeArmor did not answer", Affects: unheard}
+		if err := w.refused[t.Address]; err != nil {
+			f.Message = err.Error()
+			if errors.Is(err, kube.ErrNoRelay) {
+				f.Reason = scan.FailureNotFound
+			}
+		}
+		failures = append(failures, f)
+	}
+	return failures
+}
+
+// finish tells the alerts, and then the end.
+func (w *window) finish(ctx context.Context, failures []scan.Failure) error {
+	if w.end == nil {
+		return nil
+	}
+	var places map[scan.PodName]scan.Place
+	if ctx.Err() == nil {
+		var more []scan.Failure
+		places, more = w.places(ctx)
+		failures = append(failures, more...)
+	}
+	err := w.folder.Close(w.a.now(), func(namespace, pod string) (scan.Place, bool) {
+		p, ok := places[scan.PodName{Namespace: namespace, Name: pod}]
+		return p, ok
+	}, w.next.Handle)
+	if err != nil {
+		return err
+	}
+	for i := range failures {
+		if err := w.next.Handle(scan.Event{Failure: &failures[i]}); err != nil {
+			return err
+		}
+	}
+	end := *w.end
+	end.Incomplete = end.Incomplete || len(failures) > 0
+	if ctx.Err() != nil {
+		end.Incomplete, end.Interrupted = true, true
+	}
+	return w.next.Handle(scan.Event{End: &end})
+}
+
+// places finds the pods of the alerts as they are now, and their workloads. Pods that
+// are gone are not found; the alert's own words stand then.
+func (w *window) places(ctx context.Context) (map[scan.PodName]scan.Place, []scan.Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	namespaces := map[string]bool{}
+	for pod := range w.pods {
+		namespaces[pod.Namespace] = true
+	}
+	var found []corev1.Pod
+	var failures []scan.Failure
+	chains := scan.NewChains(w.cluster, false)
+	for ns := range namespaces {
+		err := w.cluster.Pods(ctx, ns, func(page scan.PodPage) error {
+			for i := range page.Items {
+				p := &page.Items[i]
+				if w.pods[scan.PodName{Namespace: p.Namespace, Name: p.Name}] {
+					found = append(found, *p)
+					chains.Expect(ctx, &p.ObjectMeta)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			failures = append(failures, scan.FailureOf("pods of alerts", ns, err, "whose the alerts are"))
+		}
+	}
+	chains.Wait()
+	rows := map[scan.Workload][]scan.RowRef{}
+	for _, ref := range w.state.Rows() {
+		rows[ref.Workload] = append(rows[ref.Workload], ref)
+	}
+	places := map[scan.PodName]scan.Place{}
+	for i := range found {
+		p := &found[i]
+		ref := w.rowOf(ctx, p, chains, rows)
+		places[scan.PodName{Namespace: p.Namespace, Name: p.Name}] = scan.Place{
+			Workload: ref.Workload, Claims: ref.Claims, Verdict: w.state.Verdict(ref), Findings: w.state.Findings(ref),
+			Pod: &scan.Pod{Meta: &p.ObjectMeta, Spec: &p.Spec},
+		}
+	}
+	return places, failures
+}
+
+// rowOf is the row of a pod: its own, where it differs from its siblings, else that of
+// its workload.
+func (w *window) rowOf(ctx context.Context, p *corev1.Pod, chains *scan.Chains, rows map[scan.Workload][]scan.RowRef) scan.RowRef {
+	own := scan.Workload{Cluster: w.name, Namespace: p.Namespace, Kind: "Pod", Name: p.Name}
+	if refs := rows[own]; len(refs) > 0 {
+		return refs[0]
+	}
+	workload, claims := chains.Workload(ctx, &p.ObjectMeta)
+	if workload.Name == "" {
+		return scan.RowRef{Workload: own, Claims: claims}
+	}
+	workload.Cluster = w.name
+	for _, ref := range rows[workload] {
+		if ref.Claims == claims {
+			return ref
+		}
+	}
+	return scan.RowRef{Workload: workload, Claims: claims}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/escape-scanner/escape-scanner/internal/demo"
+	"github.com/escape-scanner/escape-scanner/internal/snapshot"
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// stillCluster is the mirror of a cluster that does not move.
+type stillCluster struct {
+	*snapshot.Snapshot
+	pods map[scan.PodName]*corev1.Pod
+}
+
+var _ scan.Mirror = (*stillCluster)(nil)
+
+// demoMirror is the demo cluster.
+func demoMirror(ctx context.Context) (*stillCluster, error) {
+	cluster, err := snapshot.Load(ctx, demo.Files(), demo.ServerVersion)
+	if err != nil {
+		return nil, err
+	}
+	s := &stillCluster{Snapshot: cluster, pods: map[scan.PodName]*corev1.Pod{}}
+	err = cluster.Pods(ctx, corev1.NamespaceAll, func(page scan.PodPage) error {
+		for i := range page.Items {
+			p := page.Items[i].DeepCopy()
+			s.pods[scan.PodName{Namespace: p.Namespace, Name: p.Name}] = p
+		}
+		return nil
+	})
+	return s, err
+}
+
+// Pod implements scan.Mirror.
+func (s *stillCluster) Pod(namespace, name string) *corev1.Pod {
+	return s.pods[scan.PodName{Namespace: namespace, Name: name}]
+}

@@ -1,0 +1,82 @@
+package kube
+
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// WatchWork is what a watch is to do.
+type WatchWork struct {
+	// Namespaces are those that are followed, none for all.
+	Namespaces []string
+	// Features are what it does beyond reading. The Lease is in LeaseNamespace.
+	Features       []WatchFeature
+	LeaseNamespace string
+	// KubeArmor is its namespace. Relay is true where its relay is looked for there, and TLS
+	// where its Secrets are read.
+	KubeArmor  string
+	Relay, TLS bool
+}
+
+// WatchNeeds are the rights that a watch uses, and no others. In a cluster the relay is
+// reached by its Service, from outside by a port-forward: both are here.
+func WatchNeeds(w WatchWork) []Permission {
+	n := &rightsNeeded{}
+	follow := func(p Permission) {
+		for _, verb := range []string{"list", "watch"} {
+			p.Verb = verb
+			n.add(p)
+		}
+	}
+	for _, p := range needs(w.Namespaces) {
+		follow(p)
+	}
+	for _, kind := range scan.ObjectKinds() {
+		follow(Permission{Group: kind.Group, Resource: resourceOf(kind), For: "which policies there are"})
+	}
+	if w.Relay {
+		n.add(Permission{Verb: "list", Resource: "services", Namespace: w.KubeArmor, For: "how KubeArmor's relay is reached in the cluster"})
+		n.add(Permission{Verb: "create", Resource: "pods", Subresource: "portforward", Namespace: w.KubeArmor, For: "how it is reached from outside"})
+	}
+	if w.TLS {
+		for _, name := range []string{relayClientSecret, relayCASecret} {
+			n.add(Permission{Verb: "get", Resource: "secrets", Name: name, Namespace: w.KubeArmor, For: "TLS to the relay"})
+		}
+	}
+	for _, feature := range w.Features {
+		n.feature(feature, w)
+	}
+	return n.list
+}
+
+// feature are the rights of what a watch does beyond reading.
+func (n *rightsNeeded) feature(feature WatchFeature, w WatchWork) {
+	for _, rule := range WatchRights(feature) {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, ns := range featureNamespaces(feature, resource, w) {
+					for _, verb := range rule.Verbs {
+						n.add(Permission{Verb: verb, Group: group, Resource: resource, Namespace: ns, For: string(feature)})
+					}
+				}
+			}
+		}
+	}
+}
+
+// featureNamespaces are where a right of a feature is needed.
+func featureNamespaces(feature WatchFeature, resource string, w WatchWork) []string {
+	switch {
+	case feature == WatchLease:
+		return []string{w.LeaseNamespace}
+	case len(w.Namespaces) == 0 || slices.Contains([]string{"clusterreports", "clusterpolicyreports", "namespaces"}, resource):
+		return []string{metav1.NamespaceAll}
+	case feature == WatchEvents && resource == "events":
+		// Those about what belongs to no namespace are in default.
+		return append(slices.Clone(w.Namespaces), metav1.NamespaceDefault)
+	}
+	return w.Namespaces
+}
