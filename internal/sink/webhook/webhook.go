@@ -195,8 +195,11 @@ func (s *Sink) Handle(e scan.Event) error {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	i := item{rank: rank, body: bytes.Clone(bytes.TrimSuffix(s.line.Bytes(), []byte("\n")))}
-	if e.Alert != nil {
-		i.name = e.Alert.ID
+	switch {
+	case e.Alert != nil:
+		i.name = "alert " + e.Alert.ID
+	case e.Lost != nil:
+		i.name = "lost " + e.Lost.ID
 	}
 	s.mu.Lock()
 	dropped := 1
