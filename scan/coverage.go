@@ -30,6 +30,16 @@ type stance struct {
 	policies            []*armor.Policy
 }
 
+// key is the same for stances that are one.
+func (s *stance) key() string {
+	parts := []string{fmt.Sprint(s.namespace, s.labels, s.annotations)}
+	for _, p := range s.policies {
+		// Two of one name, as in a folder of overlays, are two.
+		parts = append(parts, fmt.Sprintf("%p", p))
+	}
+	return strings.Join(parts, "\x00")
+}
+
 // coverages keeps one coverage for each look.
 type coverages struct {
 	s  *surroundings
@@ -63,17 +73,24 @@ func (c *coverages) stance(pod *corev1.Pod) *stance {
 		namespace: strings.Clone(pod.Namespace), labels: only(pod.Labels, armor.JudgeLabels()), annotations: only(pod.Annotations, armor.JudgeAnnotations()),
 		policies: c.s.armor.Select(pod.Namespace, pod.Labels),
 	}
-	parts := []string{fmt.Sprint(s.namespace, s.labels, s.annotations)}
-	for _, p := range s.policies {
-		// Two of one name, as in a folder of overlays, are two.
-		parts = append(parts, fmt.Sprintf("%p", p))
-	}
-	key := strings.Join(parts, "\x00")
+	return c.keep(s)
+}
+
+// keep gives the stance that is the same as s and was kept before, or s.
+func (c *coverages) keep(s *stance) *stance {
+	key := s.key()
 	if known := c.stances[key]; known != nil {
 		return known
 	}
 	c.stances[key] = s
 	return s
+}
+
+// leave takes out a pod. A coverage without pods is forgotten.
+func (c *coverages) leave(cov *coverage) {
+	if cov.pods--; cov.pods == 0 && c.by[cov.key] == cov {
+		delete(c.by, cov.key)
+	}
 }
 
 // key is different for pods that a selector could tell apart.

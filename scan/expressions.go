@@ -80,6 +80,13 @@ func newParamReader(ctx context.Context, cluster Cluster) *paramReader {
 	return &paramReader{ctx: ctx, cluster: cluster, kinds: map[schema.GroupKind]objects{}}
 }
 
+// follow makes what is read from now on hang on the context.
+func (r *paramReader) follow(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = ctx
+}
+
 // refresh reads again what was asked for, and reports whether any of it is other.
 func (r *paramReader) refresh(ctx context.Context) bool {
 	r.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -234,4 +235,24 @@ func (s *surroundings) node(name string) *nodeState {
 	n.class = s.classes.of(n)
 	s.strange[name] = n
 	return n
+}
+
+// leave takes a pod off a node. One that is not listed is forgotten with its last pod.
+func (s *surroundings) leave(n *nodeState) {
+	if n.pods--; n.pods == 0 && s.strange[n.name] == n {
+		delete(s.strange, n.name)
+	}
+}
+
+// everyNode are all that pods are placed on.
+func (s *surroundings) everyNode() iter.Seq[*nodeState] {
+	return func(yield func(*nodeState) bool) {
+		for _, nodes := range []map[string]*nodeState{s.nodes, s.strange, {"": s.nowhere}} {
+			for _, n := range nodes {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
 }
