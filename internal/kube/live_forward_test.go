@@ -120,6 +120,7 @@ func TestRelay(t *testing.T) {
 	server := kubetest.New(t)
 	t.Run("none", func(t *testing.T) { noRelay(t, server) })
 	t.Run("ready", func(t *testing.T) { alertsThroughTheAPIServer(t, server) })
+	t.Run("two", func(t *testing.T) { anotherRelayPod(t, server) })
 }
 
 // alertsThroughTheAPIServer has alerts come through the API server and a kubelet,
