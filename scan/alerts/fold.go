@@ -2,10 +2,10 @@ package alerts
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
-	"fmt"
-	"hash"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,8 +54,11 @@ func keyOf(a *armor.Alert) foldKey {
 
 // fields are the key's, for an ID.
 func (k foldKey) fields() []string {
-	flags := fmt.Sprint(k.blocked, k.orphan, k.byRuntime)
-	return []string{k.node, k.namespace, k.pod, k.container, k.operation, k.policy, k.program, k.programEnd, k.resource, k.resourceEnd, flags, k.kind}
+	all := []string{k.node, k.namespace, k.pod, k.container, k.operation, k.policy, k.program, k.programEnd, k.resource, k.resourceEnd, k.kind}
+	for _, flag := range []bool{k.blocked, k.orphan, k.byRuntime} {
+		all = append(all, strconv.FormatBool(flag))
+	}
+	return all
 }
 
 // clone is the key with texts of its own, so that it keeps no message in memory.
@@ -216,21 +219,28 @@ func (l *foldList) remove(d *fold) {
 // idBook gives out IDs: by what a fold is and when it began, so that a replay and another
 // replica come to the same, and never one twice.
 type idBook struct {
-	hash  hash.Hash
 	given map[string]uint64
+	text  []byte
 	// era is counted on when the book is full and begun anew.
 	era uint64
 }
 
-func newIDBook() idBook { return idBook{hash: sha256.New(), given: map[string]uint64{}} }
+func newIDBook() idBook { return idBook{given: map[string]uint64{}} }
 
+// of is the ID of what the fields say and what began at a time. The book holds at most
+// the last most of them.
 func (b *idBook) of(fields []string, at time.Time, most int) string {
-	b.hash.Reset()
-	fmt.Fprintf(b.hash, "%q %d %d", fields, at.UnixNano(), b.era)
-	id := hex.EncodeToString(b.hash.Sum(nil)[:10])
+	b.text = binary.BigEndian.AppendUint64(b.text[:0], b.era)
+	b.text = binary.BigEndian.AppendUint64(b.text, uint64(at.UnixNano()))
+	for _, field := range fields {
+		b.text = binary.AppendUvarint(b.text, uint64(len(field)))
+		b.text = append(b.text, field...)
+	}
+	sum := sha256.Sum256(b.text)
+	id := hex.EncodeToString(sum[:10])
 	b.given[id]++
 	if n := b.given[id]; n > 1 {
-		return fmt.Sprintf("%s-%d", id, n)
+		return id + "-" + strconv.FormatUint(n, 10)
 	}
 	if len(b.given) > most {
 		clear(b.given)

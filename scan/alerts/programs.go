@@ -1,8 +1,6 @@
 package alerts
 
 import (
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -68,7 +66,7 @@ type programRow struct {
 // escapeToHost set are added from there.
 var programRows = []programRow{
 	{[]string{"nsenter", "unshare", "setns"}, program{scan.ClassEscape, stepNamespace, false, []string{mitreEscape}}},
-	{[]string{"pivot_root", "switch_root", "run-init"}, program{scan.ClassEscape, stepChroot, false, []string{mitreEscape}}},
+	{[]string{"pivot_root", "switch_root", "run-init"}, program{scan.ClassChroot, stepChroot, false, []string{mitreEscape}}},
 	{[]string{"mount", "umount", "losetup", "mount.nfs", "mount.cifs", "fusermount", "fusermount3"}, program{scan.ClassEscape, stepMount, true, []string{mitreEscape}}},
 	{[]string{"insmod", "modprobe", "rmmod", "kmod"}, program{scan.ClassEscape, stepModule, false, []string{mitreEscape, mitreModule}}},
 	{[]string{"debugfs", "mknod", "dumpe2fs", "xfs_db"}, program{scan.ClassEscape, stepDevice, false, []string{mitreEscape}}},
@@ -109,17 +107,6 @@ func buildPrograms() map[string]program {
 		}
 	}
 	return all
-}
-
-// programNames are the names that are known, for the documentation.
-func programNames(class scan.AlertClass, s step) []string {
-	return slices.Sorted(func(yield func(string) bool) {
-		for name := range maps.Keys(programs) {
-			if p := programs[name]; p.class == class && p.step == s && !yield(name) {
-				return
-			}
-		}
-	})
 }
 
 // base is the last part of a path.
@@ -174,8 +161,8 @@ func scratch(file string) bool {
 	return strings.HasSuffix(file, " (deleted)")
 }
 
-// runtimes are the programs that a container's runtime runs its processes by, as they
-// are seen from inside: a file at the root of a mount that no path leads to.
+// runtimeAlike tells whether a program looks like that by which a container's runtime
+// puts processes into it: a file at the root of a mount that no path leads to.
 func runtimeAlike(file string) bool {
 	switch file {
 	case "/runc", "/crun", "/youki":
