@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -66,7 +67,7 @@ func (p *picture) tell(end *scan.End) error {
 func (p *picture) start(s *scan.Start) *scan.Start {
 	still := *s
 	still.Watch = false
-	still.Notes = append(still.Notes[:len(still.Notes):len(still.Notes)],
+	still.Notes = append(slices.Clip(still.Notes),
 		"state of a watch at "+p.last.UTC().Format(time.RFC3339)+", which began at "+s.Time.UTC().Format(time.RFC3339))
 	return &still
 }
