@@ -174,6 +174,13 @@ func (w *waiting) take(now time.Time) (*note, time.Duration) {
 	return next, 0
 }
 
+// hurry makes all notes due, as far as the limits go: no more changes will come.
+func (w *waiting) hurry() {
+	for _, n := range w.notes {
+		n.due = n.first
+	}
+}
+
 // bucket is that of a workload. Full ones are forgotten when there are many: a new one
 // is full too.
 func (w *waiting) bucket(of scan.Workload, now time.Time) *rate.Limiter {

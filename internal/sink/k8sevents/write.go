@@ -29,19 +29,25 @@ const (
 	maxInstance = 128
 	// writeTimeout is how long one Event may take, with the look at its object.
 	writeTimeout = 10 * time.Second
-	// lastWords is how long is left for what waits when the run ends.
-	lastWords = 3 * time.Second
+	// lastWords is how long more is told of what waits when the run ends, and lastAnswer how
+	// long the API server has to answer to that.
+	lastWords  = 2 * time.Second
+	lastAnswer = 4 * time.Second
 )
 
 // errTooMany is that there was more to tell than may be told.
 var errTooMany = errors.New("more happened than is told by Kubernetes Events: the least severe was left out")
 
-// Run tells what is to be told until the context ends, and then for at most three seconds
-// what still waits.
+// Run tells what is to be told until the context ends, and then for a few seconds what
+// still waits, as far as the limits go. What is left of that counts as left out.
 func (s *Sink) Run(ctx context.Context) error {
 	r := &runner{Sink: s, pause: s.opts.Retry}
+	// What is under way when the run ends is finished, or not even we know what was told.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { cancelAfter(work, lastAnswer, cancel) })()
 	for ctx.Err() == nil {
-		wait := r.step(ctx, time.Now())
+		wait := r.step(work, time.Now())
 		if wait <= 0 {
 			continue
 		}
@@ -53,12 +59,34 @@ func (s *Sink) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-	defer cancel()
-	for last.Err() == nil && r.step(last, time.Now().Add(s.opts.Settle)) == 0 {
+	s.mu.Lock()
+	s.waits.hurry()
+	s.mu.Unlock()
+	for end := time.Now().Add(lastWords); time.Now().Before(end) && r.step(work, time.Now()) == 0; {
 		// One more was told.
 	}
+	r.giveUp()
 	return nil
+}
+
+func cancelAfter(ctx context.Context, d time.Duration, cancel func()) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		cancel()
+	}
+}
+
+// giveUp counts what still waits among what was left out, and says so.
+func (r *runner) giveUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if dropped := r.waits.dropped + r.waits.len(); dropped > 0 {
+		r.waits.dropped = 0
+		r.opts.Notify(sink.Notice{Sink: sinkName, Err: errTooMany, Dropped: dropped})
+	}
 }
 
 // runner is the state of a run.
@@ -86,9 +114,7 @@ func (r *runner) step(ctx context.Context, now time.Time) time.Duration {
 	timed, cancel := context.WithTimeout(ctx, writeTimeout)
 	err := r.write(timed, n, now)
 	cancel()
-	if ctx.Err() == nil {
-		r.outcome(err, now)
-	}
+	r.outcome(err, now)
 	return 0
 }
 
