@@ -130,7 +130,7 @@ func TestReplayOfAWatchThatWasKilled(t *testing.T) {
 	saved := write(t, format{"jsonl", NewJSONL}, small.events)
 	first := bytes.IndexByte(saved, '\n') + 1
 	pictured := bytes.Index(saved, []byte(`"picture"`))
-	for n := first; n < len(saved); n += 37 {
+	for n := first; n < len(saved); n += 101 {
 		var end *scan.End
 		var failure *scan.Failure
 		h := Picture(scan.HandlerFunc(func(e scan.Event) error {
@@ -247,7 +247,7 @@ func TestTableCountsIncidents(t *testing.T) {
 		}
 	}
 	text := tableText(t, TableOptions{Width: 100}, append(events, scan.Event{End: &scan.End{}}))
-	if strings.Count(text, "INCIDENT  ") != 2*maxListed || !strings.Contains(text, "and 10 more incidents\n") || !strings.Contains(text, "ALERTS    30 incidents  0 no incidents") {
+	if strings.Count(text, "INCIDENT  ") != 2*maxListed || !strings.Contains(text, "and 10 more incidents\n") || !strings.Contains(text, "ALERTS    30 incidents  0 other alerts") {
 		t.Errorf("%s", text)
 	}
 }

@@ -33,6 +33,6 @@ func (s *sarifReport) alertNotes(inv *sarif.Invocation) {
 			plural(incidents, "incident"), stopped), nil)
 	}
 	if n := len(s.told.lost); n > 0 {
-		notify(inv, "warning", fmt.Sprintf("Alerts are missing of %s: what happened then is not known.", plural(n, "time")), nil)
+		notify(inv, "warning", fmt.Sprintf("Evidence was lost %s: what happened then is not known.", plural(n, "time")), nil)
 	}
 }

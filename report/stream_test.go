@@ -120,8 +120,9 @@ func TestProgressLeavesACleanLine(t *testing.T) {
 			{Progress: &scan.Progress{Pods: 5}},
 			{End: &scan.End{}},
 		},
-		"before output": {{Progress: &scan.Progress{Documents: 12_345, Pods: 12_345, Workloads: 99_999}}, {Finding: &scan.Finding{}}},
-		"without any":   {{Start: &scan.Start{}}, {End: &scan.End{}}},
+		"before output":  {{Progress: &scan.Progress{Documents: 12_345, Pods: 12_345, Workloads: 99_999}}, {Finding: &scan.Finding{}}},
+		"at the picture": {{Progress: &scan.Progress{Pods: 500, Workloads: 40}}, {Picture: &scan.End{}}, {Alert: &scan.Alert{}}, {Resolved: &scan.Resolved{}}},
+		"without any":    {{Start: &scan.Start{}}, {End: &scan.End{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := write(t, format{"progress", NewProgress}, events)

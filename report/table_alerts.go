@@ -124,7 +124,7 @@ func (t *table) alertCount() {
 	if h.incidents > 0 {
 		incidents.style = alarm
 	}
-	spans := []span{{text: "ALERTS", style: bold, pad: len("VERDICTS")}, incidents, {text: fmt.Sprintf("%d no incidents", h.deeds)}}
+	spans := []span{{text: "ALERTS", style: bold, pad: len("VERDICTS")}, incidents, {text: plural(h.deeds, "other alert")}}
 	if n := len(t.told.lost); n > 0 {
 		spans = append(spans, span{text: "evidence lost " + plural(n, "time"), style: alarm})
 	}

@@ -112,9 +112,10 @@ func (t *WatchText) tick(at time.Time) {
 	if t.opts.Now != nil {
 		at = t.opts.Now()
 	}
-	if at.After(t.clock) {
-		t.clock = at
+	if !at.IsZero() && at.Before(t.clock.Add(-time.Minute)) {
+		t.putBack(at)
 	}
+	t.clock = later(t.clock, at)
 	if t.clock.Sub(t.burst) >= burstWindow {
 		t.settle(true)
 		t.burst, t.left = t.clock, t.opts.Burst
@@ -122,6 +123,14 @@ func (t *WatchText) tick(at time.Time) {
 	if t.heard.over(t.clock) {
 		t.minute()
 	}
+}
+
+// putBack follows a clock that was put back: what waits for a time must not wait for it
+// twice.
+func (t *WatchText) putBack(at time.Time) {
+	t.settle(true)
+	t.minute()
+	t.clock, t.burst, t.left = at, at, t.opts.Burst
 }
 
 // send writes the lines that are ready.
@@ -162,7 +171,7 @@ func (t *WatchText) at(when time.Time) span {
 	if t.width == 0 {
 		return span{text: when.Format(time.RFC3339), style: dim}
 	}
-	if day := when.Format(time.DateOnly); day > t.day {
+	if day := when.Format(time.DateOnly); day != t.day {
 		t.day = day
 		t.row(0, 0, span{text: day, style: dim})
 	}

@@ -13,6 +13,9 @@ import (
 // settle writes what changed, as much as may be listed now. At the end of a burst the
 // rest is counted; before it, the rest waits.
 func (t *WatchText) settle(final bool) {
+	if t.left <= 0 && !final {
+		return
+	}
 	failures := settled(t, t.batch.failures, compareFailures, func(c *change[scan.Failure]) bool { return c.was == nil || c.now == nil }, t.failure)
 	nodes := settled(t, t.batch.nodes, compareNodes, visibleNode, t.node)
 	policies := settled(t, t.batch.policies, comparePolicies, visiblePolicy, t.policy)

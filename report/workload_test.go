@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -296,5 +297,27 @@ func TestEnforcementRankPutsTheWorstFirst(t *testing.T) {
 			t.Errorf("%v ranks %d", answers, rank)
 		}
 		last = rank
+	}
+}
+
+// What happens later, or was done at run time, is no part of the reasoning; of a watch
+// it is that of its end.
+func TestExplainOfAWatch(t *testing.T) {
+	name := explanations()["explain-guarded"]
+	want := write(t, explains(name, 100), layeredEvents())
+	events := layeredEvents()
+	for _, e := range watchEvents() {
+		if e.Alert != nil || e.Lost != nil {
+			events = slices.Insert(events, len(events)-1, e)
+		}
+	}
+	if got := write(t, explains(name, 100), events); !bytes.Equal(got, want) {
+		t.Error(firstDifference(got, want))
+	}
+	watch := format{"explain", func(w io.Writer) scan.Handler { return Picture(NewExplain(w, name, 100)) }}
+	got := string(write(t, watch, watchEvents()))
+	// The policy that guarded it selects nothing at the end of that watch.
+	if !strings.Contains(got, "GUARDED") || !strings.Contains(got, "its selector matches no pod") {
+		t.Errorf("%s", got)
 	}
 }
