@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -152,6 +154,8 @@ func connect(config *rest.Config) (c clients, err error) {
 // Run follows the cluster until ctx ends, and leaves nothing behind. The error is one
 // with which nothing could begin: no server, or one that does not know who asks.
 func (m *Mirror) Run(ctx context.Context) error {
+	// What client-go would log is told by Stale and by errors.
+	ctx = klog.NewContext(ctx, logr.Discard())
 	err := m.firstContact(ctx)
 	m.mu.Lock()
 	m.contacted, m.contact = true, err

@@ -17,7 +17,6 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -92,7 +91,6 @@ type feed struct {
 
 // loop follows the source, whichever it is at the time, until ctx ends.
 func (f *feed) loop(ctx context.Context) {
-	ctx = klog.NewContext(ctx, logr.Discard())
 	for ctx.Err() == nil {
 		run, cancel := context.WithCancel(ctx)
 		f.mu.Lock()
