@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -69,5 +70,8 @@ func (p *picture) start(s *scan.Start) *scan.Start {
 	still.Watch = false
 	still.Notes = append(slices.Clip(still.Notes),
 		"state of a watch at "+p.last.UTC().Format(time.RFC3339)+", which began at "+s.Time.UTC().Format(time.RFC3339))
+	if alerts, lost := p.state.Forgotten(); alerts+lost > 0 {
+		still.Notes = append(still.Notes, fmt.Sprintf("the oldest %d alerts and %d times of lost evidence are left out: the events of the watch have them", alerts, lost))
+	}
 	return &still
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -249,5 +250,18 @@ func TestTableCountsIncidents(t *testing.T) {
 	text := tableText(t, TableOptions{Width: 100}, append(events, scan.Event{End: &scan.End{}}))
 	if strings.Count(text, "INCIDENT  ") != 2*maxListed || !strings.Contains(text, "and 10 more incidents\n") || !strings.Contains(text, "ALERTS    30 incidents  0 other alerts") {
 		t.Errorf("%s", text)
+	}
+}
+
+// What the picture had no room for is said.
+func TestPictureSaysWhatItLeftOut(t *testing.T) {
+	t.Parallel()
+	events := newStory().events
+	for i := range 10_050 {
+		events = append(events, scan.Event{Alert: &scan.Alert{ID: strconv.Itoa(i)}})
+	}
+	got := collected(t, append(events, scan.Event{End: &scan.End{}}), Picture)
+	if notes := got[0].Start.Notes; len(notes) != 2 || !strings.HasPrefix(notes[1], "the oldest 50 alerts and 0 times") {
+		t.Errorf("notes %q", notes)
 	}
 }

@@ -200,6 +200,9 @@ func (s *State) Alerts() iter.Seq[*Alert] { return s.alerts.all() }
 // Lost are the latest gaps, oldest first.
 func (s *State) Lost() iter.Seq[*Lost] { return s.lost.all() }
 
+// Forgotten are how many alerts and gaps were too many to be kept.
+func (s *State) Forgotten() (alerts, lost int) { return s.alerts.forgotten, s.lost.forgotten }
+
 // Events tells the picture as a scan would: to one who comes later, or to a format
 // that knows no changes. There is no End, and no Start where none was told. Marks of
 // change are taken off.
@@ -267,6 +270,8 @@ type recent[T any] struct {
 	most  int
 	by    map[string]T
 	order []string
+	// forgotten counts those that went.
+	forgotten int
 }
 
 func newRecent[T any](most int) recent[T] { return recent[T]{most: most, by: map[string]T{}} }
@@ -276,6 +281,7 @@ func (r *recent[T]) put(id string, t T) {
 		if len(r.order) == r.most {
 			delete(r.by, r.order[0])
 			r.order = r.order[1:]
+			r.forgotten++
 		}
 		r.order = append(r.order, id)
 	}

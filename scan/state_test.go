@@ -321,6 +321,9 @@ func TestStateBoundsAlerts(t *testing.T) {
 	if alerts[0].Count != 2 {
 		t.Error("the newer count is not the one that is kept")
 	}
+	if a, l := s.Forgotten(); a != n-10_000 || l != n-1_000 {
+		t.Errorf("%d alerts and %d gaps are said to be forgotten", a, l)
+	}
 	if len(lost) != 1_000 || lost[0].ID != fmt.Sprint(n-1_000) {
 		t.Errorf("%d gaps from %s", len(lost), lost[0].ID)
 	}
