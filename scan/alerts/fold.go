@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -61,14 +60,9 @@ func (k foldKey) fields() []string {
 	return all
 }
 
-// clone is the key with texts of its own, so that it keeps no message in memory.
-func (k foldKey) clone() foldKey {
-	for _, text := range []*string{
-		&k.node, &k.namespace, &k.pod, &k.container, &k.operation, &k.policy, &k.program, &k.programEnd, &k.resource, &k.resourceEnd, &k.kind,
-	} {
-		*text = strings.Clone(*text)
-	}
-	return k
+// texts are those of the key.
+func (k *foldKey) texts() []*string {
+	return []*string{&k.node, &k.namespace, &k.pod, &k.container, &k.operation, &k.policy, &k.program, &k.programEnd, &k.resource, &k.resourceEnd, &k.kind}
 }
 
 // joined is the key for a container that has too many: deeds of one kind, whichever
@@ -127,7 +121,7 @@ type fold struct {
 }
 
 func newFold(key foldKey, a *armor.Alert, at, seen time.Time) *fold {
-	d := &fold{key: key.clone(), count: 1, first: at, last: at, seen: seen}
+	d := &fold{key: key, count: 1, first: at, last: at, seen: seen}
 	d.sample = armor.Alert{
 		Time: at, Node: cut(a.Node, longText), Namespace: cut(a.Namespace, longText), Pod: cut(a.Pod, longText), Container: cut(a.Container, longText),
 		OwnerKind: cut(a.OwnerKind, shortText), OwnerName: cut(a.OwnerName, longText),
@@ -141,6 +135,9 @@ func newFold(key foldKey, a *armor.Alert, at, seen time.Time) *fold {
 		d.deed.file, d.sample.Resource = "", ""
 	}
 	d.deed.name, d.deed.file, d.deed.capability = cut(d.deed.name, shortText), cutBoth(d.deed.file), cut(d.deed.capability, shortText)
+	s := &d.sample
+	pack(append(d.key.texts(), &s.Node, &s.Namespace, &s.Pod, &s.Container, &s.OwnerKind, &s.OwnerName, &s.Type, &s.Operation, &s.Policy, &s.Action,
+		&s.Result, &s.Enforcer, &s.Resource, &s.Process, &s.Parent, &s.Command, &d.deed.name, &d.deed.file, &d.deed.capability)...)
 	return d
 }
 

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"slices"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -78,11 +79,13 @@ func (f *Folder) throttled(a *armor.Alert, seen time.Time) {
 	from := usable(a.Time, seen)
 	w := workloadOf(a, f.options.Cluster)
 	w.Namespace, w.Kind, w.Name = cut(w.Namespace, longText), cut(w.Kind, shortText), cut(w.Name, longText)
-	f.seq++
-	f.gaps.put(scan.Lost{
+	l := scan.Lost{
 		Reason: scan.LostThrottled, From: from, To: from.Add(quiet), Workload: &w,
 		Node: cut(a.Node, longText), Pod: cut(a.Pod, longText), Container: cut(a.Container, longText), Message: throttledMessage,
-	}, w.Namespace, f.seq)
+	}
+	pack(&w.Namespace, &w.Kind, &w.Name, &l.Node, &l.Pod, &l.Container)
+	f.seq++
+	f.gaps.put(l, w.Namespace, f.seq)
 }
 
 func (b *gapBook) put(l scan.Lost, namespace string, seq uint64) {
@@ -143,9 +146,8 @@ func (b *gapBook) due(now time.Time, all bool, o Options) []telling {
 	kept := b.order[:0]
 	for _, g := range b.order {
 		current := b.gaps[g.key] == g
-		switch {
 		// What was replaced is told at once and for the last time, and an end is no repeat.
-		case g.dirty && (all || !current || g.toldAt.IsZero() || g.key.from != 0 || now.Sub(g.toldAt) >= o.Window):
+		if g.dirty && (all || !current || g.toldAt.IsZero() || g.key.from != 0 || now.Sub(g.toldAt) >= o.Window) {
 			g.dirty, g.toldAt = false, now
 			due = append(due, telling{seq: g.seq, gap: g, lost: g.Lost})
 		}
@@ -164,10 +166,8 @@ func (b *gapBook) due(now time.Time, all bool, o Options) []telling {
 // giveBack is a gap that could not be told.
 func (b *gapBook) giveBack(g *gap) {
 	g.dirty, g.toldAt = true, time.Time{}
-	for _, held := range b.order {
-		if held == g {
-			return
-		}
+	if slices.Contains(b.order, g) {
+		return
 	}
 	b.order = append(b.order, g)
 	if b.gaps[g.key] == nil {

@@ -264,6 +264,7 @@ func (s *sight) holding() string {
 		return ", in a container that cannot hold it (" + s.whyNot + ")"
 	case yes:
 		return ", in a container that can hold it"
+	case unknown:
 	}
 	return ""
 }

@@ -11,23 +11,44 @@ const (
 	longText  = 256
 )
 
-// cut bounds a text, between characters, in a copy that keeps nothing else in memory.
+// cut bounds a text, between characters.
 func cut(text string, most int) string {
 	if len(text) <= most {
-		return strings.ToValidUTF8(strings.Clone(text), "\uFFFD")
+		return valid(text)
 	}
 	end := most
 	for end > 0 && end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return strings.ToValidUTF8(text[:end], "\uFFFD") + "…"
+	return valid(text[:end]) + "…"
 }
 
 // cutBoth bounds a text and keeps its end, which for a path says the most.
 func cutBoth(text string) string {
 	beginning, end := halves(text)
 	if end == "" {
-		return cut(text, longText)
+		return valid(beginning)
 	}
-	return strings.ToValidUTF8(beginning, "\uFFFD") + "…" + strings.ToValidUTF8(end, "\uFFFD")
+	return valid(beginning) + "…" + valid(end)
+}
+
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+// pack gives texts memory of their own, one piece for all, so that they keep nothing
+// else alive.
+func pack(texts ...*string) {
+	n := 0
+	for _, text := range texts {
+		n += len(*text)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for _, text := range texts {
+		b.WriteString(*text)
+	}
+	all := b.String()
+	for _, text := range texts {
+		n := len(*text)
+		*text, all = all[:n], all[n:]
+	}
 }
