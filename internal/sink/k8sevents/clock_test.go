@@ -76,6 +76,9 @@ func (n *notebook) len() int { return len(n.notes()) }
 
 var web = scan.Workload{Namespace: "shop", Kind: "Deployment", Name: "web"}
 
+// pass lets the clock of a bubble run on.
+func pass(d time.Duration) { <-time.After(d) }
+
 // inBubble tests with a clock of its own. Goroutines that are left behind fail it.
 func inBubble(t *testing.T, o k8sevents.Options, test func(t *testing.T, s *k8sevents.Sink, n *notebook, said *notices)) {
 	t.Helper()
@@ -100,20 +103,20 @@ func TestManyFindingsAreOneEvent(t *testing.T) {
 		recount := finding(web, "recount", scan.SeverityCritical)
 		recount.Finding.Recount = true
 		tell(t, s, excepted, recount)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if all := n.notes(); len(all) != 1 || strings.Count(all[0], "title of") != 5 || !strings.HasSuffix(all[0], "; and 3 more") {
 			t.Errorf("events %q", all)
 		}
 		// They are known now, until they are gone.
 		tell(t, s, finding(web, "r1", scan.SeverityHigh))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n.len() != 1 {
 			t.Errorf("events %q", n.notes())
 		}
 		f := finding(web, "r1", scan.SeverityHigh).Finding
 		ref := f.Ref()
 		tell(t, s, scan.Event{Resolved: &scan.Resolved{What: scan.ResolvedFinding, Workload: &web, Finding: &ref}}, scan.Event{Finding: f})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if all := n.notes(); len(all) != 2 || !strings.HasSuffix(all[1], "found: high: title of r1 (r1)") {
 			t.Errorf("events %q", all)
 		}
@@ -125,22 +128,22 @@ func TestVerdictsThatFlap(t *testing.T) {
 		exposed, closed := verdict(web, scan.VerdictClosed, scan.VerdictExposed, "open"), verdict(web, scan.VerdictExposed, scan.VerdictClosed, "shut")
 		// There and back again, at once: nothing to tell.
 		tell(t, s, exposed, closed)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n.len() != 0 {
 			t.Errorf("events %q", n.notes())
 		}
 		// On the way only: where it came from and where it is.
 		tell(t, s, verdict(web, scan.VerdictClosed, scan.VerdictUnknown, "?"), verdict(web, scan.VerdictUnknown, scan.VerdictExposed, "open"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if all := n.notes(); len(all) != 1 || all[0] != "VerdictWorse: was closed, is exposed: open" {
 			t.Errorf("events %q", all)
 		}
 		// Slowly: the same two Events, counted up.
 		for range 3 {
 			tell(t, s, closed)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			tell(t, s, exposed)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 		}
 		if all := n.notes(); len(all) != 2 || !slices.Equal(n.repeats, []int32{2, 2, 3, 3, 4}) {
 			t.Errorf("events %q, repeats %v", all, n.repeats)
@@ -153,7 +156,7 @@ func TestVerdictsThatFlap(t *testing.T) {
 		n.expired = true
 		n.mu.Unlock()
 		tell(t, s, closed)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n.len() != 3 {
 			t.Errorf("events %q", n.notes())
 		}
@@ -166,7 +169,7 @@ func TestVerdictsThatAreNoChange(t *testing.T) {
 		recount := verdict(web, scan.VerdictClosed, scan.VerdictExposed, "r")
 		recount.Verdict.Recount = true
 		tell(t, s, verdict(web, "", scan.VerdictExposed, "r"), verdict(web, scan.VerdictExposed, scan.VerdictExposed, "another"), recount)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n.len() != 0 {
 			t.Errorf("events %q", n.notes())
 		}
@@ -178,9 +181,9 @@ func TestLoudWorkload(t *testing.T) {
 	inBubble(t, k8sevents.Options{}, func(t *testing.T, s *k8sevents.Sink, n *notebook, _ *notices) {
 		for i := range 3600 {
 			tell(t, s, incident(web, "same", i+1))
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if len(n.events) != 1 || len(n.repeats) > 3600/10+10 || n.repeats[len(n.repeats)-1] != 3600 {
@@ -204,7 +207,7 @@ func TestTheWorstAreKept(t *testing.T) {
 		worst.Alert.Severity, worst.Alert.Reason = scan.SeverityCritical, "the worst"
 		tell(t, s, worst)
 		n.setFail(nil)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		all := n.notes()
 		if len(all) != 50 || !strings.Contains(all[0], "the worst") {
 			t.Errorf("%d events, the first %q", len(all), all[0])
@@ -225,7 +228,7 @@ func TestForbiddenEvents(t *testing.T) {
 		n.setFail(apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "", nil))
 		for i := range 600 {
 			tell(t, s, incident(scan.Workload{Namespace: "shop", Kind: "Deployment", Name: fmt.Sprint("w", i)}, fmt.Sprint(i), 1))
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		forbidden := slices.DeleteFunc(said.errors(), func(s string) bool { return !strings.Contains(s, "forbidden") })
 		if len(forbidden) != 1 {

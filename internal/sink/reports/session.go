@@ -89,11 +89,11 @@ func (s *Sink) session(ctx context.Context) (again time.Duration, err error) {
 		}
 		// Who may not even list them has not written any.
 	}
-	s.notes.well(general)
 	now := time.Now()
 	for _, of := range s.all() {
 		e.touch(of, now)
 	}
+	s.notes.forget(func(at place) bool { return e.items[at] == nil })
 	e.sweep(now)
 	return 0, e.follow(ctx)
 }
@@ -326,14 +326,14 @@ func (e *session) finished(o outcome, now time.Time) error {
 	it.tries++
 	e.sink.notes.trouble(it.at, o.err)
 	pause := e.pause(it.tries)
-	switch {
-	case c == going:
+	switch c { //nolint:exhaustive // The others concern one report each.
+	case going:
 		// Should it come back after all, that is no hurry.
 		pause = e.pause(manyFailed)
-	case c == unreachable:
+	case unreachable:
 		e.failed++
 		e.resume, pause = now.Add(e.pause(e.failed)), 0
-	case c == forbidden:
+	case forbidden:
 		if e.failed++; e.failed%manyFailed == 0 {
 			e.resume = now.Add(e.pause(e.failed / manyFailed))
 		}

@@ -3,6 +3,7 @@ package reports
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -103,10 +104,13 @@ func (t *troubles) trouble(at place, err error) {
 const sinkName = "reports"
 
 // well notes that a place has no trouble any more.
-func (t *troubles) well(at place) {
+func (t *troubles) well(at place) { t.forget(func(p place) bool { return p == at }) }
+
+// forget notes it of all places that are over.
+func (t *troubles) forget(over func(place) bool) {
 	before := len(t.by)
 	for c, places := range t.by {
-		delete(places, at)
+		maps.DeleteFunc(places, func(at place, _ struct{}) bool { return over(at) })
 		if len(places) == 0 {
 			delete(t.by, c)
 		}
