@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(measureMemory(pods))
 	}
 	if os.Getenv(asProgram) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, systemDeps()))
+		main()
 	}
 	os.Exit(liveServers.Run(m))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -180,10 +181,16 @@ func (s *storm) pod(ctx context.Context) {
 			}}},
 		}
 		s.ask("create " + name)
-		if _, err = pods.Create(ctx, p, metav1.CreateOptions{}); err == nil {
+		_, err = pods.Create(ctx, p, metav1.CreateOptions{})
+		switch {
+		case err == nil:
 			s.mu.Lock()
 			s.alive = append(s.alive, name)
 			s.mu.Unlock()
+		case apierrors.IsForbidden(err):
+			// The namespace refuses it at the moment.
+			s.forget("create " + name)
+			err = nil
 		}
 	case "update":
 		s.mu.Lock()

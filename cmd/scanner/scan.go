@@ -291,6 +291,8 @@ func exceptions(cfg *config.Config) []scan.Exception {
 func (a *app) open(name string) (*os.File, error) { return os.Open(a.path(name)) }
 
 func (a *app) replay(name string, h scan.Handler) error {
+	// Of a watch it is the picture as it was at last.
+	h = report.Picture(h)
 	if name == "-" {
 		return report.Replay(a.stdin, h)
 	}

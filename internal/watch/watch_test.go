@@ -176,7 +176,7 @@ func TestBurstIsOneBatch(t *testing.T) {
 		_, end := start(t, watch.Options{Posture: &posture{most: 100}, Feed: f, Handler: told, Observe: func(watch.Turn) { turns++ }})
 		f.change("a")
 		f.change("b", "c")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestNewComesBeforeBacklog(t *testing.T) {
 		}
 		_, end := start(t, o)
 		f.change("a", "b", "c")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -219,16 +219,16 @@ func TestWhoComesLaterIsToldThePicture(t *testing.T) {
 		f, told, late, broken := newFeed(), &story{}, &story{}, &story{fail: errors.New("full")}
 		l, end := start(t, watch.Options{Posture: &posture{most: 100}, Feed: f, Handler: told})
 		f.change("a")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		detach := l.Attach(late, func(err error) { t.Errorf("failed: %v", err) })
 		var failed []error
 		l.Attach(broken, func(err error) { failed = append(failed, err) })
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		f.change("b")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		detach()
 		f.change("c")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func TestStaleAndExceptionsReachThePosture(t *testing.T) {
 		f.stale = []scan.Failure{{Subject: "watch of pods"}}
 		f.mu.Unlock()
 		l.SetExceptions(make([]scan.Exception, 3))
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +269,7 @@ func TestNextAt(t *testing.T) {
 		var at []time.Time
 		_, end := start(t, watch.Options{Posture: p, Handler: &story{}, Observe: func(watch.Turn) { at = append(at, time.Now()) }})
 		want := p.next
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +300,7 @@ func TestDoneEndsWithWhatIsLeft(t *testing.T) {
 		told, over := &story{}, make(chan struct{})
 		l := watch.New(watch.Options{Posture: &posture{}, Alerts: &folder{}, Handler: told, Now: time.Now, Done: over})
 		go func() {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			close(over)
 		}()
 		if err := l.Run(t.Context()); err != nil {
@@ -336,7 +336,7 @@ func TestAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, end := start(t, watch.Options{Posture: &posture{most: 1}, Handler: &story{}})
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		if still := time.Since(l.Alive()); still > time.Second {
 			t.Errorf("it last moved %s ago", still)
