@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -87,4 +88,41 @@ func BenchmarkReplay(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWatchLog is a storm: batches of twenty workloads each of which changes its
+// verdict and a finding.
+func BenchmarkWatchLog(b *testing.B) {
+	const rows = 10_000
+	picture := []scan.Event{{Start: &scan.Start{Watch: true}}}
+	for i := range rows {
+		picture = append(picture, scan.Event{Verdict: watchVerdict(fmt.Sprint("app-", i), "", scan.VerdictClosed)})
+	}
+	h := NewWatchText(io.Discard, WatchTextOptions{Width: 100})
+	for _, e := range append(picture, scan.Event{Picture: &scan.End{}}) {
+		if err := h.Handle(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+	now, i := sampleTime(), 0
+	b.ReportAllocs()
+	for b.Loop() {
+		now = now.Add(100 * time.Millisecond)
+		for range 20 {
+			name, verdict := fmt.Sprint("app-", i%rows), scan.VerdictExposed
+			if i/rows%2 == 1 {
+				verdict = scan.VerdictClosed
+			}
+			i++
+			for _, e := range []scan.Event{{Time: now, Finding: watchFinding(name, fmt.Sprint("rule-", i%3), scan.SeverityHigh)}, {Time: now, Verdict: watchVerdict(name, "", verdict)}} {
+				if err := h.Handle(e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		if err := h.Flush(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/20, "µs/workload")
 }
