@@ -296,6 +296,10 @@ func (t *Tracker) updateFacts(ctx context.Context) {
 			delete(t.judge.judged, p.group.key.digest)
 		}
 	}
+	for _, known := range t.judge.door.known {
+		// What admission was asked hangs on which paths are open.
+		clear(known.by)
+	}
 	t.changePods(names, true)
 }
 

@@ -84,12 +84,12 @@ func (s *storm) dress(pod *corev1.Pod) {
 // podChange adds, changes or deletes a pod.
 func (s *storm) podChange() Changes {
 	m := s.m
-	if n := len(m.pods); n > 0 && (s.IntN(2) == 0 || n > 60) {
+	if n := len(m.pods); n > 0 && (s.IntN(2) == 0 || n > 30) {
 		i := s.IntN(n)
 		pod := &m.pods[i]
 		name := PodName{pod.Namespace, pod.Name}
 		switch {
-		case s.IntN(2) == 0 || n > 60:
+		case s.IntN(2) == 0 || n > 30:
 			m.pods = slices.Delete(m.pods, i, i+1)
 		case pod.Namespace == "kubearmor":
 			// An agent, which is ready or not.
@@ -339,7 +339,7 @@ func (s *storm) exceptionChange() Changes {
 
 // change makes one change of any kind.
 func (s *storm) change() Changes {
-	switch n := s.IntN(40); {
+	switch n := s.IntN(44); {
 	case n < 20:
 		return s.podChange()
 	case n < 25:
@@ -383,47 +383,42 @@ func weather(t *testing.T, seed uint64, opts ClusterOptions) *storm {
 	m.index()
 	s := &storm{Rand: rand.New(rand.NewPCG(seed, 5)), texts: map[schema.GroupKind]map[string]string{}}
 	s.watching = watch(t, m, opts)
-	for range 60 {
-		s.podChange()
-		s.ownerChange()
+	var c Changes
+	for range 30 {
+		c = join(c, join(s.podChange(), s.ownerChange()))
 	}
+	m.index()
+	s.update(c)
 	return s
 }
 
-// TestPictureOfAnyChanges changes a cluster at random, and compares what was told with
-// a new scan again and again.
-func TestPictureOfAnyChanges(t *testing.T) {
-	t.Parallel()
-	for name, opts := range map[string]ClusterOptions{
-		"all":        {},
-		"namespaces": {Namespaces: []string{"shop", "nowhere"}},
-		"selector":   {Start: Start{Selector: "app"}},
-	} {
-		for seed := range uint64(3) {
-			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) {
-				t.Parallel()
-				s := weather(t, seed, opts)
-				s.m.index()
-				s.update(Changes{AllPods: true, Owners: nil, Around: true})
-				s.settle()
-				s.check("at first")
-				for batch := range 60 {
-					var c Changes
-					for range 1 + s.IntN(6) {
-						c = join(c, s.change())
-					}
-					s.m.index()
-					s.now = s.now.Add(time.Duration(s.IntN(2000)) * time.Millisecond)
-					if s.IntN(20) == 0 {
-						s.now = s.now.Add(-26 * time.Hour)
-					}
-					s.update(c)
-					if s.IntN(3) > 0 {
-						s.settle()
-						s.check(fmt.Sprint("batch ", batch))
-					}
-				}
-			})
-		}
+// FuzzPictureOfAnyChanges changes a cluster at random, and compares what was told with a
+// new scan again and again.
+func FuzzPictureOfAnyChanges(f *testing.F) {
+	for seed := range uint64(4) {
+		f.Add(seed)
 	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		t.Parallel()
+		opts := []ClusterOptions{{}, {}, {Namespaces: []string{"shop", "nowhere"}}, {Start: Start{Selector: "app"}}}[seed%4]
+		s := weather(t, seed, opts)
+		s.settle()
+		s.check("at first")
+		for batch := range 25 {
+			var c Changes
+			for range 1 + s.IntN(8) {
+				c = join(c, s.change())
+			}
+			s.m.index()
+			s.now = s.now.Add(time.Duration(s.IntN(2000)) * time.Millisecond)
+			if s.IntN(20) == 0 {
+				s.now = s.now.Add(-26 * time.Hour)
+			}
+			s.update(c)
+			if s.IntN(3) > 0 {
+				s.settle()
+				s.check(fmt.Sprint("batch ", batch))
+			}
+		}
+	})
 }
