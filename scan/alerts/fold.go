@@ -113,15 +113,19 @@ type fold struct {
 	// count is how often, told how much of that was told, toldAt when.
 	count, told uint64
 	toldAt      time.Time
-	// first and last are by the node's clock, seen is the last by ours.
-	first, last, seen time.Time
+	// first and last are by the node's clock.
+	first, last time.Time
+	// flushed is the count at the last Flush, grew the last Flush that saw it grow: the
+	// alerts of a recording are of another time.
+	flushed uint64
+	grew    time.Time
 	// astray: it was told without a place. closed: it takes no more.
 	astray, closed bool
 	older, newer   *fold
 }
 
-func newFold(key foldKey, a *armor.Alert, at, seen time.Time) *fold {
-	d := &fold{key: key, count: 1, first: at, last: at, seen: seen}
+func newFold(key foldKey, a *armor.Alert, at time.Time) *fold {
+	d := &fold{key: key, count: 1, first: at, last: at}
 	d.sample = armor.Alert{
 		Time: at, Node: cut(a.Node, longText), Namespace: cut(a.Namespace, longText), Pod: cut(a.Pod, longText), Container: cut(a.Container, longText),
 		OwnerKind: cut(a.OwnerKind, shortText), OwnerName: cut(a.OwnerName, longText),

@@ -94,18 +94,18 @@ func (f *Folder) Add(a armor.Alert, seen time.Time) {
 	key := keyOf(&a)
 	if had := f.folds[key]; had != nil {
 		f.counts.Folded++
-		f.join(had, at, seen)
+		f.join(had, at)
 		return
 	}
 	if f.perContainer[key.containerKey] >= f.options.PerContainer {
 		key = key.joined(&a)
 		if had := f.folds[key]; had != nil {
 			f.counts.Folded++
-			f.join(had, at, seen)
+			f.join(had, at)
 			return
 		}
 	}
-	f.open(key, &a, at, seen)
+	f.open(key, &a, at)
 }
 
 // usable is a time that can be shown: that of the node, except where its clock says
@@ -118,7 +118,7 @@ func usable(at, seen time.Time) time.Time {
 	return at
 }
 
-func (f *Folder) join(d *fold, at, seen time.Time) {
+func (f *Folder) join(d *fold, at time.Time) {
 	d.count++
 	if at.Before(d.first) {
 		d.first = at
@@ -126,18 +126,15 @@ func (f *Folder) join(d *fold, at, seen time.Time) {
 	if at.After(d.last) {
 		d.last = at
 	}
-	if seen.After(d.seen) {
-		d.seen = seen
-	}
 	f.latest.touch(d)
 }
 
-func (f *Folder) open(key foldKey, a *armor.Alert, at, seen time.Time) {
+func (f *Folder) open(key foldKey, a *armor.Alert, at time.Time) {
 	if len(f.folds) >= f.options.Most {
 		f.close(f.latest.oldest())
 	}
 	f.seq++
-	d := newFold(key, a, at, seen)
+	d := newFold(key, a, at)
 	d.seq, d.id = f.seq, f.ids.of(d.key.fields(), at, 4*f.options.Most)
 	f.folds[d.key] = d
 	f.perContainer[d.key.containerKey]++
@@ -219,7 +216,10 @@ func (f *Folder) due(now time.Time, all bool) []telling {
 	f.closing = f.closing[:0]
 	for d := f.latest.oldest(); d != nil; {
 		next := d.newer
-		idle := now.Sub(d.seen) >= f.options.Idle
+		if d.count != d.flushed {
+			d.flushed, d.grew = d.count, now
+		}
+		idle := now.Sub(d.grew) >= f.options.Idle
 		switch {
 		case d.count > d.told && (all || idle || d.told == 0 || now.Sub(d.toldAt) >= f.options.Window):
 			due = f.take(due, d)

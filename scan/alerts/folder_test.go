@@ -420,6 +420,20 @@ func TestAnErrorOfTheSinkLosesNothing(t *testing.T) {
 	}
 }
 
+// A recording of long ago is folded as if it were now.
+func TestOldRecordingsAreFolded(t *testing.T) {
+	t.Parallel()
+	f, s := alerts.NewFolder(alerts.Options{}), newSink()
+	then := noon.AddDate(-1, 0, 0)
+	for i := range 10 {
+		f.Add(at(runs("/usr/bin/curl", ""), then), then)
+		must(t, f.Flush(noon.Add(time.Duration(i)*time.Minute), nil, s.emit))
+	}
+	if got := only(t, s); got.Count != 10 || !got.First.Equal(then) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // A replay tells the same, IDs and all.
 func TestReplaysAreTheSame(t *testing.T) {
 	t.Parallel()
