@@ -16,10 +16,8 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/kubearmor/KubeArmor/protobuf"
-	"google.golang.org/protobuf/encoding/protojson"
-
 	reader "github.com/escape-scanner/escape-scanner/internal/armor"
+	"github.com/escape-scanner/escape-scanner/internal/armortest"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
@@ -49,24 +47,6 @@ func readFile(tb testing.TB, name string) []byte {
 	return text
 }
 
-// messages are the alerts of a recording as KubeArmor sends them.
-func messages(tb testing.TB, file string) []*protobuf.Alert {
-	tb.Helper()
-	var all []*protobuf.Alert
-	for line := range bytes.Lines(readFile(tb, file)) {
-		var recorded struct{ Msg json.RawMessage }
-		if err := json.Unmarshal(line, &recorded); err != nil {
-			tb.Fatal(err)
-		}
-		message := &protobuf.Alert{}
-		if err := protojson.Unmarshal(recorded.Msg, message); err != nil {
-			tb.Fatal(err)
-		}
-		all = append(all, message)
-	}
-	return all
-}
-
 // collect reads all alerts of a recording.
 func collect(tb testing.TB, r io.Reader) ([]armor.Alert, error) {
 	tb.Helper()
@@ -93,7 +73,7 @@ func TestReadRecording(t *testing.T) {
 			}
 			// What karmor writes is the same without an envelope, with numbers as numbers.
 			var bare bytes.Buffer
-			for _, m := range messages(t, file) {
+			for _, m := range armortest.Recording(t, file) {
 				line, err := json.Marshal(m)
 				if err != nil {
 					t.Fatal(err)

@@ -61,6 +61,9 @@ type session struct {
 	up   atomic.Bool
 	// taken counts the messages since it was last looked at.
 	taken atomic.Int64
+	// ended is closed when the stream has, for the reason that endErr is.
+	ended  chan struct{}
+	endErr error
 }
 
 // runSession listens at the target until the context ends or something else ends it.
@@ -72,36 +75,36 @@ func runSession(ctx context.Context, target Target, h hooks) (heard time.Time, e
 		return time.Time{}, err
 	}
 	defer conn.Close()
-	s := &session{hooks: h, conn: conn}
+	s := &session{hooks: h, conn: conn, ended: make(chan struct{})}
 	listening, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- s.receive(listening) }()
-	silent, err := s.guard(listening, ended)
-	if silent {
-		cancel()
-		<-ended
-	}
+	go func() {
+		defer close(s.ended)
+		s.endErr = s.receive(listening)
+	}()
+	err = s.guard(listening)
+	cancel()
+	<-s.ended
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return conn.heard(), conn.why(err, s.up.Load())
 }
 
-// guard sees to it that the other side is there, until the stream has ended. silent is
-// true where it is not, but the stream goes on.
-func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, err error) {
+// guard sees to it that the other side is there, and returns when it is not or when the
+// stream has ended.
+func (s *session) guard(ctx context.Context) error {
 	client := protobuf.NewLogServiceClient(s.conn)
 	// The stream would not tell: it says nothing before the first alert.
 	if err := healthy(ctx, client); err != nil && s.taken.Load() == 0 {
-		return true, err
+		return err
 	}
 	since := time.Now()
 	hold := time.NewTimer(holdTime)
 	defer hold.Stop()
 	select {
-	case err := <-ended:
-		return false, err
+	case <-s.ended:
+		return s.endErr
 	case <-hold.C:
 		s.isUp(since)
 	}
@@ -109,14 +112,14 @@ func (s *session) guard(ctx context.Context, ended <-chan error) (silent bool, e
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-ended:
-			return false, err
+		case <-s.ended:
+			return s.endErr
 		case <-tick.C:
 			if s.taken.Swap(0) > 0 {
 				continue
 			}
 			if err := healthy(ctx, client); err != nil {
-				return true, fmt.Errorf("it fell silent: %w", err)
+				return fmt.Errorf("it fell silent: %w", err)
 			}
 		}
 	}

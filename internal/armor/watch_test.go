@@ -3,11 +3,9 @@ package armor_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -18,71 +16,19 @@ import (
 	"github.com/kubearmor/KubeArmor/protobuf"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	reader "github.com/escape-scanner/escape-scanner/internal/armor"
+	"github.com/escape-scanner/escape-scanner/internal/armortest"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
 // Whatever a test watched, nothing of it is left.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// relay is a relay of KubeArmor's that tells what it is given.
-type relay struct {
-	protobuf.UnimplementedLogServiceServer
-	// tell sends the alerts; the stream ends when it returns.
-	tell  func(stream grpc.ServerStreamingServer[protobuf.Alert]) error
-	wrong int32
-}
-
-func (r *relay) HealthCheck(_ context.Context, nonce *protobuf.NonceMessage) (*protobuf.ReplyMessage, error) {
-	return &protobuf.ReplyMessage{Retval: nonce.GetNonce() + r.wrong}, nil
-}
-
-func (r *relay) WatchAlerts(request *protobuf.RequestMessage, stream grpc.ServerStreamingServer[protobuf.Alert]) error {
-	if request.GetFilter() != "policy" {
-		return nil // As a real one does.
-	}
-	return r.tell(stream)
-}
-
-// replay tells the alerts, and nothing more until the client goes.
-func replay(alerts []*protobuf.Alert) func(grpc.ServerStreamingServer[protobuf.Alert]) error {
-	return func(stream grpc.ServerStreamingServer[protobuf.Alert]) error {
-		for _, a := range alerts {
-			if err := stream.Send(a); err != nil {
-				return err
-			}
-		}
-		<-stream.Context().Done()
-		return nil
-	}
-}
-
-// start starts a relay, which ends with the test.
-func start(t *testing.T, r *relay, wrap func(net.Listener) net.Listener, options ...grpc.ServerOption) reader.Target {
+// telling starts a relay that tells the alerts, and nothing more.
+func telling(t *testing.T, alerts ...*protobuf.Alert) reader.Target {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if wrap != nil {
-		listener = wrap(listener)
-	}
-	server := grpc.NewServer(options...)
-	if r != nil {
-		protobuf.RegisterLogServiceServer(server, r)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Errorf("relay: %v", err)
-		}
-	})
-	return reader.Target{Address: address}
+	return reader.Target{Address: armortest.New(t, armortest.Options{Alerts: alerts}).Address()}
 }
 
 var errEnough = errors.New("enough")
@@ -106,9 +52,9 @@ func TestWatch(t *testing.T) {
 	for _, file := range recordings(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			sent := messages(t, file)
+			sent := armortest.Recording(t, file)
 			var connected atomic.Int32
-			target := start(t, &relay{tell: replay(sent)}, nil)
+			target := telling(t, sent...)
 			target.Connected = func() { connected.Add(1) }
 			got, err := watchFor(t, target, len(sent))
 			if !errors.Is(err, errEnough) || connected.Load() != 1 {
@@ -130,11 +76,11 @@ func TestWatch(t *testing.T) {
 func TestWatchFlood(t *testing.T) {
 	t.Parallel()
 	var flood []*protobuf.Alert
-	one := messages(t, "testdata/smoke.jsonl")[0]
+	one := armortest.Recording(t, "testdata/smoke.jsonl")[0]
 	for range 20_000 {
 		flood = append(flood, one)
 	}
-	got, err := watchFor(t, start(t, &relay{tell: replay(flood)}, nil), len(flood))
+	got, err := watchFor(t, telling(t, flood...), len(flood))
 	if !errors.Is(err, errEnough) || len(got) != len(flood) {
 		t.Errorf("%d alerts of %d: %v", len(got), len(flood), err)
 	}
@@ -158,7 +104,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 		// when is waited for before the context ends; nil for at once.
 		connected bool
 	}{
-		{"while nothing is told", func(t *testing.T) reader.Target { t.Helper(); return start(t, &relay{tell: replay(nil)}, nil) }, true},
+		{"while nothing is told", func(t *testing.T) reader.Target { t.Helper(); return telling(t) }, true},
 		{"while nobody answers", mute, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -211,43 +157,13 @@ func TestWatchOfSomebodyMute(t *testing.T) {
 	})
 }
 
-// cutting closes a connection when so many bytes were written to it.
-type cutting struct {
-	net.Listener
-	after int64
-}
-
-func (l cutting) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c := &cutConn{Conn: conn}
-	c.left.Store(l.after)
-	return c, nil
-}
-
-type cutConn struct {
-	net.Conn
-	left atomic.Int64
-}
-
-func (c *cutConn) Write(p []byte) (int, error) {
-	left := c.left.Add(-int64(len(p)))
-	if left >= 0 {
-		return c.Conn.Write(p)
-	}
-	n, _ := c.Conn.Write(p[:max(0, len(p)+int(left))])
-	_ = c.Conn.Close()
-	return n, net.ErrClosed
-}
-
 // A connection that breaks, wherever, is an error, and what came before it came whole.
 func TestWatchIsCut(t *testing.T) {
 	t.Parallel()
-	sent := messages(t, "testdata/burst.jsonl")
-	for _, after := range []int64{0, 10, 100, 500, 1000, 1500, 2500, 4000} {
-		target := start(t, &relay{tell: replay(sent)}, func(l net.Listener) net.Listener { return cutting{l, after} })
+	sent := armortest.Recording(t, "testdata/burst.jsonl")
+	for _, after := range []int64{-1, 10, 100, 500, 1000, 1500, 2500, 4000} {
+		relay := armortest.New(t, armortest.Options{Alerts: sent, Behaviour: armortest.Behaviour{CutAfter: after}})
+		target := reader.Target{Address: relay.Address()}
 		got, err := watchFor(t, target, len(sent)+1)
 		if err == nil || errors.Is(err, errEnough) || errors.Is(err, reader.ErrStreamEnded) || !strings.HasPrefix(err.Error(), "KubeArmor at "+target.Address) {
 			t.Errorf("cut after %d bytes: got %v", after, err)
@@ -261,6 +177,30 @@ func TestWatchIsCut(t *testing.T) {
 			}
 		}
 	}
+}
+
+func behaving(t *testing.T, b armortest.Behaviour) reader.Target {
+	t.Helper()
+	return reader.Target{Address: armortest.New(t, armortest.Options{Behaviour: b}).Address()}
+}
+
+// stranger is a server of another service.
+func stranger(t *testing.T) reader.Target {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("stranger: %v", err)
+		}
+	})
+	return reader.Target{Address: listener.Addr().String()}
 }
 
 func TestWatchErrors(t *testing.T) {
@@ -277,9 +217,7 @@ func TestWatchErrors(t *testing.T) {
 		return reader.Target{Address: listener.Addr().String()}
 	}
 	huge := &protobuf.Alert{Type: "MatchedPolicy", Resource: strings.Repeat("x", 2<<20)}
-	secured := httptest.NewTLSServer(nil)
-	t.Cleanup(secured.Close)
-	withTLS := grpc.Creds(credentials.NewServerTLSFromCert(&secured.TLS.Certificates[0]))
+	withTLS := armortest.NewCA(t).Server("relay")
 	for _, test := range []struct {
 		name   string
 		target func(*testing.T) reader.Target
@@ -288,24 +226,24 @@ func TestWatchErrors(t *testing.T) {
 		{"nobody is there", closed, "connection refused"},
 		{"the stream is ended", func(t *testing.T) reader.Target {
 			t.Helper()
-			return start(t, &relay{tell: func(grpc.ServerStreamingServer[protobuf.Alert]) error { return nil }}, nil)
+			return behaving(t, armortest.Behaviour{HangUp: true})
 		}, reader.ErrStreamEnded.Error()},
 		{"an alert that is too large", func(t *testing.T) reader.Target {
 			t.Helper()
-			return start(t, &relay{tell: replay([]*protobuf.Alert{huge})}, nil)
+			return telling(t, huge)
 		}, "ResourceExhausted: "},
-		{"another service", func(t *testing.T) reader.Target { t.Helper(); return start(t, nil, nil) }, "Unimplemented: unknown service feeder.LogService"},
+		{"another service", func(t *testing.T) reader.Target { t.Helper(); return stranger(t) }, "Unimplemented: unknown service feeder.LogService"},
 		{"something that answers anything", func(t *testing.T) reader.Target {
 			t.Helper()
-			return start(t, &relay{wrong: 1, tell: replay(nil)}, nil)
+			return behaving(t, armortest.Behaviour{WrongHealthCheck: true})
 		}, "what answers there is not KubeArmor"},
 		{"TLS that was not expected", func(t *testing.T) reader.Target {
 			t.Helper()
-			return start(t, &relay{tell: replay(nil)}, nil, withTLS)
+			return reader.Target{Address: armortest.New(t, armortest.Options{TLS: withTLS}).Address()}
 		}, "does it want TLS"},
 		{"a certificate that nobody knows", func(t *testing.T) reader.Target {
 			t.Helper()
-			target := start(t, &relay{tell: replay(nil)}, nil, withTLS)
+			target := reader.Target{Address: armortest.New(t, armortest.Options{TLS: withTLS}).Address()}
 			target.TLS = &tls.Config{}
 			return target
 		}, "certificate"},
@@ -318,19 +256,5 @@ func TestWatchErrors(t *testing.T) {
 				t.Errorf("%d alerts: %v", len(got), err)
 			}
 		})
-	}
-}
-
-func TestWatchWithTLS(t *testing.T) {
-	t.Parallel()
-	secured := httptest.NewTLSServer(nil)
-	t.Cleanup(secured.Close)
-	sent := messages(t, "testdata/burst.jsonl")
-	target := start(t, &relay{tell: replay(sent)}, nil, grpc.Creds(credentials.NewServerTLSFromCert(&secured.TLS.Certificates[0])))
-	roots := x509.NewCertPool()
-	roots.AddCert(secured.Certificate())
-	target.TLS = &tls.Config{RootCAs: roots, ServerName: "example.com"}
-	if got, err := watchFor(t, target, len(sent)); !errors.Is(err, errEnough) {
-		t.Errorf("%d alerts: %v", len(got), err)
 	}
 }

@@ -58,6 +58,8 @@ type Options struct {
 	NoPings bool
 	// Behaviour is the first one.
 	Behaviour Behaviour
+	// Alerts are told to everybody who watches, at first.
+	Alerts []*protobuf.Alert
 }
 
 // Server is a relay that sends what it is told to. It ends with its test.
@@ -65,6 +67,7 @@ type Server struct {
 	protobuf.UnimplementedLogServiceServer
 
 	tb       testing.TB
+	alerts   []*protobuf.Alert
 	listener *listener
 	memory   *bufconn.Listener
 	server   *grpc.Server
@@ -88,7 +91,7 @@ type watcher struct {
 // New starts a relay.
 func New(tb testing.TB, o Options) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, behaviour: o.Behaviour, watchers: map[*watcher]bool{}, changed: make(chan struct{})}
+	s := &Server{tb: tb, alerts: o.Alerts, behaviour: o.Behaviour, watchers: map[*watcher]bool{}, changed: make(chan struct{})}
 	var inner net.Listener
 	if o.InMemory {
 		s.memory = bufconn.Listen(256 << 10)
@@ -274,6 +277,11 @@ func (s *Server) WatchAlerts(request *protobuf.RequestMessage, stream grpc.Serve
 	}
 	defer s.change(func() { delete(s.watchers, w) })
 	defer close(w.gone)
+	for _, a := range s.alerts {
+		if err := stream.Send(a); err != nil {
+			return err
+		}
+	}
 	for {
 		select {
 		case <-stream.Context().Done():
