@@ -344,10 +344,24 @@ func reasonOf(err error) scan.FailureReason { return scan.FailureOf("", "", err,
 func plain(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {
-		return request.Err
+		return plainError{request}
 	}
 	return err
 }
+
+// plainError is an error of a request without the request.
+type plainError struct{ of *url.Error }
+
+func (e plainError) Error() string { return e.of.Err.Error() }
+func (e plainError) Unwrap() error { return e.of }
+
+// endedAtOnce says that watches are open for no more than a moment, without an error.
+// It is one of the network's.
+type endedAtOnce struct{}
+
+func (endedAtOnce) Error() string   { return "the watch ends as soon as it is open" }
+func (endedAtOnce) Timeout() bool   { return false }
+func (endedAtOnce) Temporary() bool { return true }
 
 // link stands between a reflector and the server, and tells the feed what passes.
 type link struct {

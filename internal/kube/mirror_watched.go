@@ -49,12 +49,13 @@ func (w *watched) pass() {
 	defer stands.Stop()
 	silence := time.NewTimer(w.feed.pace.silence)
 	defer silence.Stop()
-	whole := !w.stream
+	whole, stood := !w.stream, false
 	for {
 		select {
 		case <-w.done:
 			return
 		case <-stands.C:
+			stood = true
 			if whole && !w.feed.suspect() {
 				w.feed.followed()
 			}
@@ -63,8 +64,12 @@ func (w *watched) pass() {
 			return
 		case e, open := <-w.inner.ResultChan():
 			if !open {
+				if !stood && !w.stream {
+					w.feed.failed(endedAtOnce{})
+				}
 				return
 			}
+			stood = true
 			whole = whole || endsStream(e)
 			w.heard(e, whole)
 			silence.Reset(w.feed.pace.silence)
