@@ -102,16 +102,18 @@ func (t *WatchText) Handle(e scan.Event) error {
 
 // Flush writes what changed since the last time.
 func (t *WatchText) Flush() error {
-	t.tick(time.Time{})
 	t.settle(false)
+	now := t.clock
+	if t.opts.Now != nil {
+		now = t.opts.Now()
+	}
+	t.tick(now)
 	return t.send()
 }
 
-// tick moves the clock, and ends what has had its time.
+// tick moves the clock, and ends what has had its time. All events of a batch carry one
+// time: none of them parts a workload from its findings.
 func (t *WatchText) tick(at time.Time) {
-	if t.opts.Now != nil {
-		at = t.opts.Now()
-	}
 	if !at.IsZero() && at.Before(t.clock.Add(-time.Minute)) {
 		t.putBack(at)
 	}

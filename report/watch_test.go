@@ -408,3 +408,28 @@ func TestWatchLogSaysWhatItCouldNotWrite(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// However long a batch takes, a workload and its findings are one change.
+func TestWatchLogTearsNoBatch(t *testing.T) {
+	t.Parallel()
+	now := sampleTime()
+	var out bytes.Buffer
+	h := NewWatchText(&out, WatchTextOptions{Burst: 1, Now: func() time.Time { return now }})
+	s := newStory(scan.Event{Verdict: watchVerdict("b", "", scan.VerdictClosed)})
+	s.at(time.Second,
+		scan.Event{Verdict: watchVerdict("a", "", scan.VerdictExposed)}, scan.Event{Finding: watchFinding("b", "escape-nsenter", scan.SeverityHigh)},
+		scan.Event{Finding: watchFinding("b", "escape-privileged", scan.SeverityHigh)}, scan.Event{Verdict: watchVerdict("b", "", scan.VerdictExposed)})
+	for _, e := range s.events {
+		if err := h.Handle(e); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(5 * time.Second)
+	}
+	if err := h.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if !strings.Contains(text, "EXPOSED  shop/Deployment/a  new") || strings.Count(text, "more workload") != 1 || !strings.Contains(text, "and 1 more workload:  1 exposed, before closed") {
+		t.Errorf("%s", text)
+	}
+}
