@@ -107,17 +107,17 @@ var capabilityRules = []rule{
 	},
 	{
 		Rule{ID: "stepper-without-path", When: "by such a program, and no open path goes by the capability",
-			Means: "no open way out goes by it, but honest software does not try: the container's own user namespace may give it", Incident: true, Severity: medium, Passed: high},
+			Means: "no open way out goes by it, but honest software does not try, and a user namespace of the container's own may give it", Incident: true, Severity: medium, Passed: high},
 		func(s *sight) bool { return s.stepper() },
 	},
 	{
 		Rule{ID: "capability-not-its-own", When: "a capability that the container cannot hold, and that the kernel never asks for on behalf of others (SYS_MODULE, SYS_RAWIO, BPF, …)",
-			Means: "the kernel does not ask KubeArmor about it for one who does not hold it: somebody gained it, or the spec is not what runs", Incident: true, Severity: medium, Passed: high},
+			Means: "the kernel does not ask KubeArmor about it for one who does not hold it, so somebody gained it, or the spec is not what runs", Incident: true, Severity: medium, Passed: high},
 		func(s *sight) bool { return s.holds == no && ofHost(s.capability) },
 	},
 	{
 		Rule{ID: "capability-noise", When: "a capability that the container cannot hold, by any other program",
-			Means: "the alert alone is no incident: file systems and programs ask for what they can do without", Severity: low, Passed: medium},
+			Means: "the alert alone is no incident, as file systems and programs ask for what they can do without", Severity: low, Passed: medium},
 		func(s *sight) bool { return s.holds == no },
 	},
 	{
@@ -184,7 +184,7 @@ var toolRules = []rule{
 	},
 	{
 		Rule{ID: "tool-note", When: "a deployment tool on a guarded, closed or sealed workload",
-			Means: "no way out is open that is not stopped", Severity: low},
+			Means: "no way out is open, or each is stopped", Severity: low},
 		func(s *sight) bool { return s.class == scan.ClassTool },
 	},
 }
