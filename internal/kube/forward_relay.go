@@ -40,10 +40,36 @@ type Relay struct {
 // Relay finds KubeArmor's relay. In the cluster itself it is reached by its Service,
 // from outside through the API server: each time by a pod that is ready then, and by
 // another one than the last time where there are several.
-func (c *Cluster) Relay(ctx context.Context) (*Relay, error) {
-	// The configuration of the pod that this program runs in, if it runs in one.
+func (c *Cluster) Relay(ctx context.Context) (*Relay, error) { return c.relay(ctx, c.inside()) }
+
+// inside tells whether this program runs in a pod of the cluster.
+func (c *Cluster) inside() bool {
 	own, err := rest.InClusterConfig()
-	return c.relay(ctx, err == nil && own.Host == c.config.Host)
+	return err == nil && own.Host == c.config.Host
+}
+
+// RelayDialer connects to KubeArmor's relay, which is looked for each time as by Relay:
+// it need not be there yet. While it is not, the error is ErrNoRelay.
+func (c *Cluster) RelayDialer() func(ctx context.Context, address string) (net.Conn, error) {
+	if !c.inside() {
+		return c.dialRelayPod()
+	}
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		relay, err := c.relay(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", relay.Address)
+	}
+}
+
+// RelayNamespace is where KubeArmor's relay is by now, or ErrNoRelay.
+func (c *Cluster) RelayNamespace(ctx context.Context) (string, error) {
+	pods, err := c.relayPods(ctx)
+	if err != nil {
+		return "", err
+	}
+	return pods[0].Namespace, nil
 }
 
 func (c *Cluster) relay(ctx context.Context, inCluster bool) (*Relay, error) {
@@ -54,20 +80,24 @@ func (c *Cluster) relay(ctx context.Context, inCluster bool) (*Relay, error) {
 	if inCluster {
 		return c.relayService(ctx, &pods[0])
 	}
-	var dialled atomic.Uint32
 	return &Relay{
 		Address: "relay." + pods[0].Namespace + ":" + strconv.Itoa(relayPort), Namespace: pods[0].Namespace,
-		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
-			pods, err := c.relayPods(ctx)
-			if err != nil {
-				return nil, err
-			}
-			// Why the last connection ended is not known here. A pod may be ready and not
-			// answer all the same.
-			pod := &pods[int(dialled.Add(1)-1)%len(pods)]
-			return c.DialPod(ctx, pod.Namespace, pod.Name, relayPort)
-		},
+		Dial: c.dialRelayPod(),
 	}, nil
+}
+
+func (c *Cluster) dialRelayPod() func(ctx context.Context, address string) (net.Conn, error) {
+	var dialled atomic.Uint32
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		pods, err := c.relayPods(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// Why the last connection ended is not known here. A pod may be ready and not
+		// answer all the same.
+		pod := &pods[int(dialled.Add(1)-1)%len(pods)]
+		return c.DialPod(ctx, pod.Namespace, pod.Name, relayPort)
+	}
 }
 
 // relayPods finds the pods of the relay that are ready, at least one. They are all in the

@@ -206,6 +206,12 @@ func noRelay(t *testing.T, server *kubetest.Server) {
 	if _, err := cluster.Relay(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no pods labelled") {
 		t.Errorf("no pods: %v", err)
 	}
+	if _, err := cluster.RelayDialer()(t.Context(), "relay"); !errors.Is(err, ErrNoRelay) {
+		t.Errorf("no pods to dial: %v", err)
+	}
+	if _, err := cluster.RelayNamespace(t.Context()); !errors.Is(err, ErrNoRelay) {
+		t.Errorf("no pods anywhere: %v", err)
+	}
 	yaml := strings.NewReplacer("NS", "kubearmor-none", "RELAY", "kubearmor-relay").Replace(relayPods)
 	documents := strings.Split(yaml, "---\n")
 	server.ApplyYAML(t, documents[0]+"---\n"+documents[1])

@@ -156,7 +156,7 @@ status: {phase: Running, conditions: [{type: Ready, status: "True"}]}
 // go away, and its certificates be renewed: the other pod tells the rest.
 func anotherRelayPod(t *testing.T, server *kubetest.Server) {
 	t.Helper()
-	const namespace = "kubearmor-two"
+	const namespace = "kubearmor"
 	secured := func(ca *armortest.CA) map[string]string {
 		cert, key := ca.Client()
 		return map[string]string{"ca.crt": string(ca.Cert), "tls.crt": string(cert), "tls.key": string(key)}
@@ -171,15 +171,21 @@ func anotherRelayPod(t *testing.T, server *kubetest.Server) {
 	}}
 	kubelet.Start(t)
 	kubelet.Serve(t, server, namespace+"-node")
+	// Somebody else's pods with the same label come after those of the usual namespace.
+	server.ApplyYAML(t, strings.ReplaceAll(twoRelays, "NS", "a-trap"))
+	cluster := liveCluster(t, server, Options{})
+	dial := cluster.RelayDialer()
+	if found, err := cluster.RelayNamespace(t.Context()); err != nil || found != "a-trap" {
+		t.Errorf("alone: %s, %v", found, err)
+	}
 	server.ApplyYAML(t, strings.ReplaceAll(twoRelays, "NS", namespace)+secretYAML(namespace, relayClientSecret, secured(first)))
 
-	cluster := liveCluster(t, server, Options{})
-	relay, err := cluster.Relay(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := reader.Target{Address: relay.Address, Dial: relay.Dial, Secure: func(ctx context.Context) (*tls.Config, error) {
-		found, err := cluster.RelayTLS(ctx, relay.Namespace)
+	target := reader.Target{Address: "relay", Dial: dial, Secure: func(ctx context.Context) (*tls.Config, error) {
+		where, err := cluster.RelayNamespace(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found, err := cluster.RelayTLS(ctx, where)
 		if err != nil {
 			return nil, err
 		}
