@@ -31,8 +31,8 @@ type LeaseOptions struct {
 	// Changed is told when the candidate begins or ceases to lead, and when another leader
 	// is seen. It is not called concurrently.
 	Changed func(Leadership)
-	// Failed is told of errors with the Lease, and of nil when it works again. It is not
-	// called concurrently with itself.
+	// Failed is told of errors with the Lease, once as long as they have the same reason,
+	// and of nil when it works again. It is not called concurrently.
 	Failed func(error)
 }
 
@@ -125,6 +125,7 @@ type candidate struct {
 	mu     sync.Mutex
 	told   Leadership
 	failed bool
+	reason metav1.StatusReason
 }
 
 func newCandidate(o LeaseOptions, client coordinationv1client.LeasesGetter) *candidate {
@@ -240,8 +241,9 @@ func (c *candidate) note(ctx context.Context, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil || c.failed {
-		c.failed = err != nil
+	failed, reason := err != nil, apierrors.ReasonForError(err)
+	if failed != c.failed || failed && reason != c.reason {
+		c.failed, c.reason = failed, reason
 		c.o.Failed(subject("lease "+c.o.Name, c.o.Namespace, err))
 	}
 }

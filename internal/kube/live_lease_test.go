@@ -210,6 +210,12 @@ func TestLiveLeaseForbidden(t *testing.T) {
 	}
 	server.Allow(t, "lease-none", ns, WatchRights(WatchLease)...)
 	eventually(t, "it leads", a.leading.Load)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// However often it tried.
+	if len(a.errs) != 2 || a.errs[1] != nil {
+		t.Errorf("told of %v, want the error and its end", a.errs)
+	}
 }
 
 // What ends by itself gives the Lease free, and may have it again.

@@ -30,9 +30,9 @@ const (
 	// writeTimeout is how long one Event may take, with the look at its object.
 	writeTimeout = 10 * time.Second
 	// lastWords is how long more is told of what waits when the run ends, and lastAnswer how
-	// long the API server has to answer to that.
-	lastWords  = 2 * time.Second
-	lastAnswer = 4 * time.Second
+	// long the API server has to answer to that. Another leader begins soon after.
+	lastWords  = 1 * time.Second
+	lastAnswer = 2 * time.Second
 )
 
 // errTooMany is that there was more to tell than may be told.

@@ -175,7 +175,10 @@ func TestChangesAreJoined(t *testing.T) {
 		// What is told again, counts, and what is there and back again are no changes.
 		recount := exposed(w, "reason 99 of 7 pods", "")
 		recount.Verdict.Recount = true
-		r.tell(t, exposed(w, "reason 99", scan.VerdictExposed), recount)
+		r.tell(t, exposed(w, "reason 99", scan.VerdictExposed))
+		pass(time.Minute)
+		r.tell(t, recount)
+		pass(time.Minute)
 		r.tell(t, exposed(w, "another", scan.VerdictExposed), exposed(w, "reason 99", scan.VerdictExposed))
 		pass(time.Minute)
 		if _, now := s.counts(); now != after {
@@ -348,4 +351,48 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%d reports", objects)
 		}
 	})
+}
+
+// BenchmarkRestart is what a restart costs that finds ten thousand reports as they should
+// be: all are read, built and compared, and none is written.
+func BenchmarkRestart(b *testing.B) {
+	s := newShelf()
+	var all []scan.Workload
+	for i := range 10_000 {
+		all = append(all, deployment("shop", fmt.Sprint("web-", i)))
+	}
+	events := picture(all...)
+	once := func(done func(objects, writes int) bool) {
+		r := reports.New(reports.Options{Store: s, QPS: 1e9, Settle: time.Millisecond, Every: time.Millisecond, Parallel: 1})
+		for _, e := range events {
+			if err := r.Handle(e); err != nil {
+				b.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(b.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		// The last in the queue shows that all others were looked at.
+		last := exposed(deployment("shop", "web-9999"), fmt.Sprint("at ", time.Now().UnixNano()), scan.VerdictExposed)
+		if err := r.Handle(last); err != nil {
+			b.Fatal(err)
+		}
+		for !done(s.counts()) {
+			<-time.After(time.Millisecond)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			b.Fatal(err)
+		}
+	}
+	once(func(objects, _ int) bool { return objects == 10_000 })
+	_, before := s.counts()
+	b.ResetTimer()
+	for range b.N {
+		want := before + 1
+		once(func(_, writes int) bool { return writes >= want })
+		if _, before = s.counts(); before != want {
+			b.Errorf("%d writes, want one", before-want+1)
+		}
+	}
 }
