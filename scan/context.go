@@ -66,8 +66,11 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 	s := &surroundings{
 		now: opts.Start.Time, probes: opts.Probes, manifests: opts.manifests,
 		namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*nodeState{}, strange: map[string]*nodeState{},
-		classes: nodeClasses{}, decoded: opts.decoded,
+		classes: opts.classes, decoded: opts.decoded,
 		admission: &admission.Set{Server: serverPSS(server)},
+	}
+	if s.classes == nil {
+		s.classes = nodeClasses{}
 	}
 	var nodes []corev1.Node
 	var agents []corev1.Pod

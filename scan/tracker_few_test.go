@@ -62,6 +62,12 @@ func TestNothingIsToldWhereNothingChanged(t *testing.T) {
 		wantLines(t, shorts(w.update(w.all())))
 		w.now = w.now.Add(time.Hour)
 		wantLines(t, shorts(w.update(w.all())))
+		w.tracker.updateAround(t.Context())
+		if n := len(w.tracker.dirty); n > 0 {
+			t.Errorf("%s: %d rows are judged again though nothing changed around them", what, n)
+		}
+		w.now = w.now.Add(wholeEvery)
+		wantLines(t, shorts(w.update(Changes{})))
 		if next := w.tracker.NextAt(); !next.IsZero() {
 			t.Errorf("%s: it wants to be called at %v", what, next)
 		}
@@ -93,7 +99,7 @@ func TestOnlyWhatIsTouched(t *testing.T) {
 		"a policy of KubeArmor": {func(m *mirrored) Changes {
 			m.blocks("ops", "{}", "sys_module")
 			return Changes{Around: true}
-		}, []string{"verdict ops/Pod/alone-0 exposed 1", "policy caps unknown 1"}},
+		}, []string{"verdict ops/Pod/alone-0 exposed 1", "policy caps yes 1"}},
 		"an owner": {func(m *mirrored) Changes {
 			m.owners[kindOf("Deployment")] = nil
 			return Changes{Owners: []OwnerName{{kindOf("Deployment"), "shop", "web"}}}
