@@ -330,7 +330,7 @@ func (a *app) knownFindings(name string) (map[string]int, error) {
 }
 
 func (a *app) clusterOptions(f *scanFlags, cfg *config.Config, start scan.Start) scan.ClusterOptions {
-	start.Selector = f.selector
+	start.Selector, start.Alerts = f.selector, f.alerts > 0
 	return scan.ClusterOptions{
 		Start: start, Namespaces: f.namespaces(), Level: psa.Level(cfg.Level), PSSVersion: cfg.PSSVersion,
 	}

@@ -203,7 +203,7 @@ func (w *watcher) startOfWatch() scan.Start {
 		kind = scan.SourceDemo
 	}
 	start := w.start(kind, w.name)
-	start.Watch, start.Selector = true, w.flags.selector
+	start.Watch, start.Alerts, start.Selector = true, w.heard != nil, w.flags.selector
 	return start
 }
 
