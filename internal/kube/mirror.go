@@ -213,8 +213,12 @@ func (m *Mirror) Sync(ctx context.Context) error {
 		if contacted && contact != nil {
 			return contact
 		}
-		if contacted && m.settled() {
-			return nil
+		if contacted {
+			// Which namespaces there are may have been read a moment ago.
+			m.arrange()
+			if m.settled() {
+				return nil
+			}
 		}
 		select {
 		case <-progress:

@@ -386,10 +386,9 @@ func (l *link) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// From its cache the server would give all at once, and of any age.
-	if o.ResourceVersion == "0" {
-		o.ResourceVersion = ""
-	}
+	// The newest, page by page. With a version the server would give either all at once
+	// or, to who wants pages, what was at that version.
+	o.ResourceVersion, o.ResourceVersionMatch = "", ""
 	page, err := l.page(ctx, o)
 	if err != nil && ctx.Err() == nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		f.failed(err)

@@ -56,13 +56,15 @@ func (s *singles) owner(ctx context.Context, m *Mirror, key ownerKey) (scan.Owne
 	scope := ownerScope{key.kind, key.namespace}
 	s.mu.Lock()
 	refused, no := s.refused[scope]
-	known := s.owners[key]
-	if known != nil {
-		known.asked = time.Now()
+	var known single
+	kept := s.owners[key]
+	if kept != nil {
+		kept.asked = time.Now()
+		known = *kept
 	}
 	s.mu.Unlock()
 	switch {
-	case known != nil:
+	case kept != nil:
 		return known.owner, known.err
 	case no:
 		return scan.Owner{}, refused.err
