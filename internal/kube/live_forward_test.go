@@ -7,18 +7,19 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/kubearmor/KubeArmor/protobuf"
-	"google.golang.org/grpc"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	reader "github.com/escape-scanner/escape-scanner/internal/armor"
+	"github.com/escape-scanner/escape-scanner/internal/armortest"
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
@@ -52,26 +53,6 @@ metadata: {name: kubearmor, namespace: NS}
 spec: {selector: {kubearmor-app: RELAY}, ports: [{name: metrics, port: 9090}, {name: grpc, port: 443, targetPort: 32767}]}
 `
 
-// alertServer tells so many alerts, and then nothing.
-type alertServer struct {
-	protobuf.UnimplementedLogServiceServer
-	alerts int
-}
-
-func (s *alertServer) HealthCheck(_ context.Context, nonce *protobuf.NonceMessage) (*protobuf.ReplyMessage, error) {
-	return &protobuf.ReplyMessage{Retval: nonce.GetNonce()}, nil
-}
-
-func (s *alertServer) WatchAlerts(_ *protobuf.RequestMessage, stream grpc.ServerStreamingServer[protobuf.Alert]) error {
-	for range s.alerts {
-		if err := stream.Send(&protobuf.Alert{Type: "MatchedPolicy", Resource: strings.Repeat("x", 4000)}); err != nil {
-			return err
-		}
-	}
-	<-stream.Context().Done()
-	return nil
-}
-
 // forwardTo is a kubelet's port-forward to an address.
 func forwardTo(address string) func(context.Context, kubetest.PortConn) error {
 	return func(ctx context.Context, c kubetest.PortConn) error {
@@ -100,15 +81,9 @@ func forwardTo(address string) func(context.Context, kubetest.PortConn) error {
 // forwarding starts a relay behind a kubelet behind the API server.
 func forwarding(t *testing.T, server *kubetest.Server, namespace string, alerts int) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	relay := grpc.NewServer()
-	protobuf.RegisterLogServiceServer(relay, &alertServer{alerts: alerts})
-	go func() { _ = relay.Serve(listener) }()
-	t.Cleanup(relay.Stop)
-	kubelet := &kubetest.Kubelet{Forward: forwardTo(listener.Addr().String())}
+	told := &protobuf.Alert{Type: "MatchedPolicy", Resource: strings.Repeat("x", 4000)}
+	relay := armortest.New(t, armortest.Options{Alerts: slices.Repeat([]*protobuf.Alert{told}, alerts)})
+	kubelet := &kubetest.Kubelet{Forward: forwardTo(relay.Address())}
 	kubelet.Start(t)
 	kubelet.Serve(t, server, namespace+"-node")
 	server.ApplyYAML(t, strings.NewReplacer("NS", namespace, "RELAY", "kubearmor-relay").Replace(relayPods))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -218,7 +219,9 @@ func anotherRelayPod(t *testing.T, server *kubetest.Server) {
 		t.Errorf("got %s", got)
 	}
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("listening ended with %v", err)
+	}
 	close(losts)
 	var told []scan.Lost
 	for l := range losts {
