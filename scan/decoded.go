@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,7 +148,8 @@ func (d *decoded) newValidating(policies, exceptions [][]byte, unread string, no
 	if d == nil {
 		return compile(policies)
 	}
-	beside := unread + digestOf(exceptions)
+	var beside strings.Builder
+	beside.WriteString(unread + digestOf(exceptions))
 	for _, x := range exceptions {
 		var object struct {
 			Spec struct{ ExpiresAt *metav1.Time }
@@ -160,9 +163,9 @@ func (d *decoded) newValidating(policies, exceptions [][]byte, unread string, no
 		if valid && (d.until.IsZero() || at.Before(d.until)) {
 			d.until = at
 		}
-		beside += map[bool]string{true: "+", false: "-"}[valid]
+		fmt.Fprint(&beside, valid)
 	}
-	made, errs := compiled(&d.validating, &d.errs, "validating", beside, policies, compile)
+	made, errs := compiled(&d.validating, &d.errs, "validating", beside.String(), policies, compile)
 	slices.SortFunc(made, func(a, b *admission.ValidatingPolicy) int {
 		return cmp.Or(cmp.Compare(a.Ref().Namespace, b.Ref().Namespace), cmp.Compare(a.Ref().Name, b.Ref().Name))
 	})

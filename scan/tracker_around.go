@@ -175,13 +175,6 @@ func (t *Tracker) coverAgain() {
 		pod := t.mirror.Pod(name.Namespace, name.Name)
 		if pod == nil {
 			// It has gone, and the mirror will say so. Till then it is counted where it was.
-			kept := covers.by[p.at.cover.key]
-			if kept == nil {
-				kept = &coverage{key: p.at.cover.key, labels: p.at.cover.labels, stance: p.at.cover.stance}
-				covers.by[kept.key] = kept
-			}
-			kept.pods++
-			p.group.replace(p, kept)
 			continue
 		}
 		p.group.replace(p, covers.of(pod))

@@ -140,16 +140,24 @@ func (w *watching) check(what string) {
 	if slices.Equal(got, want) {
 		return
 	}
-	var b strings.Builder
-	for _, line := range got {
-		if !slices.Contains(want, line) {
-			fmt.Fprintf(&b, "\n  - told   %s", line)
-		}
+	without := func(lines, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return slices.Contains(others, line) })
 	}
-	for _, line := range want {
-		if !slices.Contains(got, line) {
-			fmt.Fprintf(&b, "\n  + should %s", line)
+	told, should := without(got, want), without(want, got)
+	var b strings.Builder
+	for i := range max(len(told), len(should)) {
+		var x, y string
+		if i < len(told) {
+			x = told[i]
 		}
+		if i < len(should) {
+			y = should[i]
+		}
+		from := 0
+		for from < min(len(x), len(y)) && x[from] == y[from] {
+			from++
+		}
+		fmt.Fprintf(&b, "\n  %.120s\n    - told   …%.300s\n    + should …%.300s", cmp.Or(x, y), x[min(len(x), max(0, from-80)):], y[min(len(y), max(0, from-80)):])
 	}
 	w.t.Fatalf("%s: the picture is not that of a scan:%s", what, b.String())
 }
