@@ -58,18 +58,9 @@ func TestPodsOfOneTemplateShareIt(t *testing.T) {
 	if specs, looks := cutter.specs.size(), cutter.looks.size(); specs != 10 || looks != 10 {
 		t.Errorf("%d specs and %d looks of 10 templates", specs, looks)
 	}
-	list := pods.list("")
-	for _, k := range list {
-		if got := k.value.whole(k.namespace, k.name); !equality.Semantic.DeepEqual(got, want[k.name]) {
-			t.Errorf("%s came back as\n%v, want\n%v", k.name, got, want[k.name])
-		}
-	}
-	if len(list) != 70 {
-		t.Errorf("%d pods", len(list))
-	}
+	comeBack(t, pods, want)
 
 	// What no pod has any more is let go.
-	list, want = nil, nil
 	pods.empty()
 	for range 50 {
 		runtime.GC()
@@ -78,6 +69,19 @@ func TestPodsOfOneTemplateShareIt(t *testing.T) {
 		}
 	}
 	t.Errorf("%d specs and %d looks of no pods", cutter.specs.size(), cutter.looks.size())
+}
+
+func comeBack(t *testing.T, pods *stock[pod], want map[string]*corev1.Pod) {
+	t.Helper()
+	list := pods.list("")
+	for _, k := range list {
+		if got := k.value.whole(k.namespace, k.name); !equality.Semantic.DeepEqual(got, want[k.name]) {
+			t.Errorf("%s came back as\n%v, want\n%v", k.name, got, want[k.name])
+		}
+	}
+	if len(list) != len(want) {
+		t.Errorf("%d pods, want %d", len(list), len(want))
+	}
 }
 
 func TestPodsWithUnusualVolumesComeBackAsTheyWere(t *testing.T) {
