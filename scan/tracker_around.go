@@ -98,8 +98,19 @@ func (t *Tracker) markPlaces(concerned func(placement) bool) {
 
 // compareNamespaces marks the rows of the namespaces that look otherwise.
 func (t *Tracker) compareNamespaces(old, fresh *surroundings) {
-	changed := map[string]bool{}
+	// Of a namespace without pods answers may be kept that the next pod would get.
+	names := map[string]bool{}
 	for name := range t.inNamespace {
+		names[name] = true
+	}
+	for name := range t.judge.door.known {
+		names[name] = true
+	}
+	for _, st := range t.judge.covers.stances {
+		names[st.namespace] = true
+	}
+	changed := map[string]bool{}
+	for name := range names {
 		was, whyNot := old.namespace(name)
 		is, why := fresh.namespace(name)
 		same := whyNot == why && (was == nil) == (is == nil)
