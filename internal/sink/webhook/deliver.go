@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -209,15 +208,13 @@ func (s *Sink) harmless(err error) error {
 	return errors.New(text)
 }
 
-// newClient has the system's certificates where roots is nil.
-func newClient(roots *x509.CertPool, timeout time.Duration) *http.Client {
+// newClient has the system's certificates where roots is nil. How long it may take is
+// for the context of a request to say.
+func newClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  proxy,
-			DialContext:            (&net.Dialer{Timeout: timeout}).DialContext,
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    timeout,
-			ResponseHeaderTimeout:  timeout,
 			IdleConnTimeout:        time.Minute,
 			MaxIdleConns:           1,
 			MaxConnsPerHost:        1,

@@ -123,7 +123,7 @@ func New(o Options) (*Sink, error) {
 		}
 	}
 	s := &Sink{
-		o: o, url: target, client: newClient(roots, o.Timeout), cluster: o.Cluster,
+		o: o, url: target, client: newClient(roots), cluster: o.Cluster,
 		filter: newFilter(o), queue: newQueue(o.Queue, o.QueueBytes), wake: make(chan struct{}, 1),
 		tell: newTeller(o.Notify),
 	}

@@ -395,8 +395,9 @@ func TestFlood(t *testing.T) {
 	})
 	o := options(r.URL)
 	o.Notify, o.Queue, o.QueueBytes = n.take, 2000, 400_000
+	o.Kinds = append(webhook.DefaultKinds(), webhook.KindPolicy)
 	s, running := start(t, o)
-	low := finding("a", scan.SeverityLow)
+	low := scan.Event{Policy: &scan.Policy{Layer: scan.LayerRuntime, Kind: "KubeArmorPolicy", Name: "a", Bites: scan.BitesNo}}
 	high := finding("b", scan.SeverityHigh)
 	for i := range events {
 		e := low
@@ -421,7 +422,7 @@ func TestFlood(t *testing.T) {
 			switch {
 			case e.Alert != nil:
 				incidents++
-			case e.Finding.Severity == scan.SeverityHigh:
+			case e.Finding != nil:
 				highs++
 			}
 		}
