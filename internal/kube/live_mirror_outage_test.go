@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
@@ -327,4 +328,66 @@ func TestLiveMirrorDoesNotHammer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While a server starts, or contradicts itself, discovery may not name what is there.
+func TestLiveMirrorDoubtsThatAKindIsGone(t *testing.T) {
+	t.Parallel()
+	server := live.Server(t)
+	server.InstallCRDs(t, kubetest.KubeArmor)
+	ns := server.Namespace(t, nil)
+	server.ApplyYAML(t, policies(ns, 1))
+	var lies, lied, asked atomic.Int32
+	var away atomic.Bool
+	proxy := kubetest.NewProxy(t, server.Config(), func(r *http.Request) kubetest.Action {
+		switch {
+		case r.URL.Path == "/apis" && lies.Add(-1) >= 0:
+			lied.Add(1)
+			return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+				if _, err := w.Write([]byte(`{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[]}`)); err != nil {
+					t.Error(err)
+				}
+			}
+		case r.URL.Path == "/apis":
+			asked.Add(1)
+		case strings.HasSuffix(r.URL.Path, "/kubearmorpolicies") && away.Load():
+			return kubetest.Respond(apierrors.NewGenericServerResponse(http.StatusNotFound, "get", kindKSPResource(), "", "404 page not found", 0, true).ErrStatus)
+		}
+		return kubetest.Pass()
+	})
+	m := follow(t, proxy.Config(), Options{}, MirrorOptions{Namespaces: []string{ns}})
+	there := func() bool {
+		found := false
+		err := m.Objects(t.Context(), kindKSP, func(text []byte) error { found = found || strings.Contains(string(text), ns); return nil })
+		return err == nil && found
+	}
+	// As long as the kind is followed, discovery may say what it likes.
+	lies.Store(1000)
+	eventually(t, "it was lied to", func() bool { return lied.Load() > 3 })
+	if !there() {
+		t.Error("gone while it is followed")
+	}
+	lies.Store(0)
+	asked.Store(0)
+	eventually(t, "it was told the truth", func() bool { return asked.Load() > 1 })
+
+	// When it is not, one answer is not enough.
+	away.Store(true)
+	proxy.CutConnections()
+	eventually(t, "stale", func() bool { return staleness(m, "watch of "+kindKSP.String()) != nil })
+	lied.Store(0)
+	lies.Store(1)
+	eventually(t, "it was lied to once", func() bool { return lied.Load() == 1 })
+	asked.Store(0)
+	eventually(t, "and told the truth again", func() bool { return asked.Load() > 1 })
+	if !there() {
+		t.Error("gone by one answer")
+	}
+	away.Store(false)
+	eventually(t, "followed again", func() bool { return len(m.Stale()) == 0 && there() })
+}
+
+func kindKSPResource() schema.GroupResource {
+	return schema.GroupResource{Group: kindKSP.Group, Resource: "kubearmorpolicies"}
 }

@@ -20,6 +20,12 @@ type ownerKey struct {
 	namespace, name string
 }
 
+// none says that there is no such owner.
+func (key ownerKey) none() error {
+	return subject("get "+key.kind.Kind+" "+key.name, key.namespace,
+		apierrors.NewNotFound(schema.GroupResource{Group: key.kind.Group, Resource: key.kind.Kind}, key.name))
+}
+
 // singles are owners that were asked for one by one.
 type singles struct {
 	mu sync.Mutex
@@ -89,13 +95,11 @@ func (s *singles) owner(ctx context.Context, m *Mirror, key ownerKey) (scan.Owne
 // missing answers for an owner that its kind's feed does not have. Its watch may be
 // behind that of the pods, so the server is asked; what it says holds for a while.
 func (s *singles) missing(ctx context.Context, m *Mirror, key ownerKey) (scan.Owner, error) {
-	none := subject("get "+key.kind.Kind+" "+key.name, key.namespace,
-		apierrors.NewNotFound(schema.GroupResource{Group: key.kind.Group, Resource: key.kind.Kind}, key.name))
 	s.mu.Lock()
 	at, known := s.gone[key]
 	s.mu.Unlock()
 	if known && time.Since(at) < m.pace.owners {
-		return scan.Owner{}, none
+		return scan.Owner{}, key.none()
 	}
 	owner, err := m.ask(ctx, key)
 	if err == nil {
@@ -108,7 +112,7 @@ func (s *singles) missing(ctx context.Context, m *Mirror, key ownerKey) (scan.Ow
 		s.gone = map[ownerKey]time.Time{}
 	}
 	s.gone[key] = time.Now()
-	return scan.Owner{}, none
+	return scan.Owner{}, key.none()
 }
 
 // ask reads one owner from the server.

@@ -188,6 +188,10 @@ func (m *Mirror) Owner(ctx context.Context, namespace string, kind schema.GroupV
 			return k.value, nil
 		}
 	}
+	key := ownerKey{kind, namespace, name}
+	if r.feed.lost() {
+		return scan.Owner{}, key.none()
+	}
 	// A pod may be seen before its owner, which was made before it.
-	return m.single.missing(ctx, m, ownerKey{kind, namespace, name})
+	return m.single.missing(ctx, m, key)
 }
