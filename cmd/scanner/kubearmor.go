@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
@@ -25,55 +24,49 @@ const (
 // kubeArmorTargets are the places where alerts are heard: the addresses that were given,
 // else the cluster's relay, which need not be there yet.
 func (a *app) kubeArmorTargets(ctx context.Context, cluster *kube.Cluster, w *config.Watch) ([]source.Target, error) {
-	namespace := usualNamespace
-	if len(w.KubeArmor) == 0 {
-		if relay, err := cluster.Relay(ctx); err == nil {
-			namespace = relay.Namespace
-		}
-	}
-	secured, err := a.kubeArmorTLS(ctx, cluster, w, namespace)
+	certs, err := a.certificateFiles(w)
 	if err != nil {
 		return nil, err
 	}
+	secure := func(ctx context.Context, host string) (*tls.Config, error) {
+		return kubeArmorTLS(ctx, cluster, w, certs, host)
+	}
+	// What is wrong with certificates that were asked for is said now; they may be others
+	// later.
+	if _, err := secure(ctx, ""); err != nil && (w.KubeArmorTLS == "on" || len(certs.CA) > 0 || len(certs.Cert) > 0) {
+		return nil, err
+	}
 	if len(w.KubeArmor) == 0 {
-		return []source.Target{{Address: relayAddress, Dial: dialRelay(cluster), TLS: secured}}, nil
+		return []source.Target{{
+			Address: relayAddress, Dial: cluster.RelayDialer(),
+			Secure: func(ctx context.Context) (*tls.Config, error) { return secure(ctx, "") },
+		}}, nil
 	}
 	targets := make([]source.Target, len(w.KubeArmor))
 	for i, address := range w.KubeArmor {
-		targets[i] = source.Target{Address: address, TLS: secured}
-		if secured != nil && w.KubeArmorName == "" {
-			own := secured.Clone()
-			own.ServerName, _, _ = net.SplitHostPort(address) // Its form was checked.
-			targets[i].TLS = own
-		}
+		host, _, _ := net.SplitHostPort(address) // Its form was checked.
+		targets[i] = source.Target{Address: address, Secure: func(ctx context.Context) (*tls.Config, error) { return secure(ctx, host) }}
 	}
 	return targets, nil
 }
 
-// dialRelay finds the relay each time: it may come later, and move.
-func dialRelay(cluster *kube.Cluster) func(context.Context, string) (net.Conn, error) {
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
-	return func(ctx context.Context, _ string) (net.Conn, error) {
-		relay, err := cluster.Relay(ctx)
-		switch {
-		case err != nil:
-			return nil, err
-		case relay.Dial != nil:
-			return relay.Dial(ctx, relay.Address)
-		}
-		return dialer.DialContext(ctx, "tcp", relay.Address)
+// kubeArmorTLS is how KubeArmor is spoken to, nil for plain text. host is who is dialled,
+// empty for the relay that is found in the cluster.
+func kubeArmorTLS(ctx context.Context, cluster *kube.Cluster, w *config.Watch, certs source.Certificates, host string) (*tls.Config, error) {
+	if certs.ServerName == "" {
+		certs.ServerName = host
 	}
-}
-
-// kubeArmorTLS is how KubeArmor is spoken to, nil for plain text.
-func (a *app) kubeArmorTLS(ctx context.Context, cluster *kube.Cluster, w *config.Watch, namespace string) (*tls.Config, error) {
-	certs, err := a.certificateFiles(w)
+	namespace, err := cluster.RelayNamespace(ctx)
+	if err != nil {
+		namespace = usualNamespace
+	}
 	switch {
-	case err != nil:
-		return nil, err
 	case w.KubeArmorTLS == "off":
 		return nil, nil
 	case len(certs.CA) > 0 || len(certs.Cert) > 0:
+		if certs.ServerName == "" {
+			certs.ServerName = kube.RelayServerName(namespace)
+		}
 		return source.TLSConfig(certs)
 	}
 	secrets, err := cluster.RelayTLS(ctx, namespace)

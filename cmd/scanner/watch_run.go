@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -254,8 +255,13 @@ func (w *watcher) measure(ctx context.Context) error {
 
 // serve answers /metrics, /healthz and /readyz.
 func (w *watcher) serve(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", w.cfg.Watch.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	w.complain("note", fmt.Sprintf("serving /metrics, /healthz and /readyz at http://%s", listener.Addr()))
 	return web.New(web.Options{
-		Address: w.cfg.Watch.Listen, Metrics: w.metrics.Handler(), Alive: w.alive, Notify: w.notice, Now: w.now,
+		Listener: listener, Metrics: w.metrics.Handler(), Alive: w.alive, Notify: w.notice, Now: w.now,
 		Ready: func() error {
 			if !w.loop.Pictured() {
 				return errors.New("the first picture is not complete")

@@ -164,8 +164,8 @@ func anotherRelayPod(t *testing.T, server *kubetest.Server) {
 	}
 	first, second := armortest.NewCA(t), armortest.NewCA(t)
 	relays := map[string]*armortest.Server{
-		"relay-a": armortest.New(t, armortest.Options{TLS: first.Server(relayServerName(namespace))}),
-		"relay-b": armortest.New(t, armortest.Options{TLS: second.Server(relayServerName(namespace))}),
+		"relay-a": armortest.New(t, armortest.Options{TLS: first.Server(RelayServerName(namespace))}),
+		"relay-b": armortest.New(t, armortest.Options{TLS: second.Server(RelayServerName(namespace))}),
 	}
 	kubelet := &kubetest.Kubelet{Forward: func(ctx context.Context, c kubetest.PortConn) error {
 		return forwardTo(relays[c.Pod].Address())(ctx, c)

@@ -42,7 +42,7 @@ func (t RelayTLS) GoString() string { return t.String() }
 // and that of the CA where the first does not hold all. That one is not there, or may not
 // be read, is no error.
 func (c *Cluster) RelayTLS(ctx context.Context, namespace string) (*RelayTLS, error) {
-	t := &RelayTLS{ServerName: relayServerName(namespace)}
+	t := &RelayTLS{ServerName: RelayServerName(namespace)}
 	client, err := c.relaySecret(ctx, namespace, relayClientSecret, t)
 	if err != nil {
 		return nil, err
@@ -85,5 +85,5 @@ func (c *Cluster) relaySecret(ctx context.Context, namespace, name string, t *Re
 	return secret.Data, nil
 }
 
-// relayServerName is the name that KubeArmor gives the relay's certificate, beside others.
-func relayServerName(namespace string) string { return "kubearmor." + namespace + ".svc" }
+// RelayServerName is the name that KubeArmor gives the relay's certificate, beside others.
+func RelayServerName(namespace string) string { return "kubearmor." + namespace + ".svc" }
