@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // trackedCohort is a cohort whose groups come and go, and what is known of its owner.
@@ -181,7 +183,7 @@ func (t *Tracker) resolve(ctx context.Context, co *trackedCohort, ref *metav1.Ow
 	if co.resolved {
 		return
 	}
-	index := newOwnerIndex(t.mirror, t.reading.everywhere())
+	index := newOwnerIndex(listedOwners{t.mirror, t.reading.everywhere()}, t.reading.everywhere())
 	co.workload, co.claims = index.workload(ctx, co.key.namespace, ref, co.key.hash)
 	co.resolved, co.failed = true, index.failed
 	if len(co.failed) > 0 {
@@ -194,6 +196,31 @@ func (t *Tracker) resolve(ctx context.Context, co *trackedCohort, ref *metav1.Ow
 		}
 		t.owners[name][co] = true
 	}
+}
+
+// listedOwners reads owners one by one, as far as a scan would read them so: of the kinds
+// that it lists, none is known where the list could not be read.
+type listedOwners struct {
+	OwnerReader
+	everywhere bool
+}
+
+// errEnough ends a list of which nothing but its error is asked.
+var errEnough = errors.New("enough")
+
+// Owner implements OwnerReader.
+func (l listedOwners) Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (Owner, error) {
+	if listed(kind) {
+		scope := namespace
+		if l.everywhere {
+			scope = ""
+		}
+		err := l.Owners(ctx, scope, kind, func([]Owner) error { return errEnough })
+		if err != nil && !errors.Is(err, errEnough) {
+			return Owner{}, err
+		}
+	}
+	return l.OwnerReader.Owner(ctx, namespace, kind, name)
 }
 
 // unresolve forgets the owners of a cohort's pods.
