@@ -159,7 +159,7 @@ func BenchmarkListen(b *testing.B) {
 							relay.SendRaw(messages[sent%len(messages)])
 						}
 						if rate > 0 {
-							time.Sleep(time.Millisecond)
+							<-time.After(time.Millisecond)
 						}
 					}
 				})

@@ -140,7 +140,7 @@ func TestListenToWhoMisbehaves(t *testing.T) {
 				}
 				began := time.Now()
 				h := listen(t, to)
-				time.Sleep(10 * time.Minute)
+				<-time.After(10 * time.Minute)
 				synctest.Wait()
 				now := h.now()
 				if len(now.states) == 0 || now.states[0].connected || !strings.HasPrefix(now.states[0].err.Error(), "KubeArmor at relay.memory:32767: ") || !strings.Contains(now.states[0].err.Error(), test.says) {
@@ -194,14 +194,14 @@ func TestListenToSilence(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				relay := armortest.New(t, o)
 				h := listen(t, target(relay))
-				time.Sleep(2 * time.Hour)
+				<-time.After(2 * time.Hour)
 				synctest.Wait()
 				if now := h.now(); len(now.states) != 1 || len(now.losts) > 0 {
 					t.Errorf("after two hours of peace: %s", h)
 				}
 				frozen := time.Now()
 				relay.Freeze()
-				time.Sleep(2 * time.Minute)
+				<-time.After(2 * time.Minute)
 				synctest.Wait()
 				h.connected(t, 2)
 				h.stop(t)
@@ -228,9 +228,9 @@ func TestListenWaitsLonger(t *testing.T) {
 		var waits []time.Duration
 		for i := range 8 {
 			if i == 6 {
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 			} else {
-				time.Sleep(time.Second) // Which is not long.
+				<-time.After(time.Second) // Which is not long.
 			}
 			synctest.Wait()
 			cut := time.Now()
@@ -284,7 +284,7 @@ func TestListenToTooLongAlerts(t *testing.T) {
 		}
 		h := listen(t, to)
 		h.connected(t, 1)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		relay.SendRaw(make([]byte, 2<<20))
 		relay.AwaitAsked(2)
 		synctest.Wait()
@@ -295,7 +295,7 @@ func TestListenToTooLongAlerts(t *testing.T) {
 		}
 		relay.SendRaw(make([]byte, 2<<20))
 		h.connected(t, 2)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		h.stop(t)
 		gaps := h.gaps(scan.LostUnreadable)
 		if len(gaps) != 1 || gaps[0].Alerts != 2 || gaps[0].To.IsZero() || !strings.Contains(gaps[0].Message, "longer than 1024 KiB") {
@@ -352,7 +352,7 @@ func TestListenWhereNobodyIs(t *testing.T) {
 			}
 			return nil, fmt.Errorf("try it: %w", noRelay)
 		}})
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		h.stop(t)
 		if len(h.states) != 2 || !errors.Is(h.states[0].err, noRelay) || h.states[0].err.Error() != "KubeArmor at relay.x:1: try it: there is no relay" {
 			t.Errorf("%d tries: %s", tries, h)
@@ -367,12 +367,12 @@ func TestListenIsLate(t *testing.T) {
 		relay := armortest.New(t, armortest.Options{InMemory: true})
 		to := target(relay)
 		to.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			return relay.Dial(ctx, address)
 		}
 		began := time.Now()
 		h := listen(t, to)
-		time.Sleep(6 * time.Second)
+		<-time.After(6 * time.Second)
 		synctest.Wait()
 		if losts := h.now().losts; len(losts) != 1 || !losts[0].From.Equal(began) || !strings.Contains(losts[0].Message, "has not answered yet") {
 			t.Errorf("heard %s", h)

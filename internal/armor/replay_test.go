@@ -100,7 +100,7 @@ func TestReplayKeepsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		err := reader.Replay(t.Context(), strings.NewReader(recorded(0., 2., 4., 6.)), reader.Pace{Speed: 1}, func(armor.Alert, time.Time) error {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			return nil
 		})
 		if took := time.Since(began); err != nil || took != 7*time.Second {

@@ -89,7 +89,7 @@ func TestBackoff(t *testing.T) {
 				s := &server{answer: answer}
 				w, running := silent(t, s, webhook.Options{})
 				feed(t, w, exposed("a"))
-				time.Sleep(2 * time.Hour)
+				<-time.After(2 * time.Hour)
 				synctest.Wait()
 				running.end(t)
 				if len(s.taken) != 1 || len(s.at) != 41 {
@@ -116,7 +116,7 @@ func TestPoison(t *testing.T) {
 		s, n := &server{answer: failing(10, http.StatusInternalServerError)}, &notices{}
 		w, running := silent(t, s, webhook.Options{Notify: n.take, Batch: 1})
 		feed(t, w, exposed("a"), exposed("b"))
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		running.end(t)
 		if len(s.taken) != 1 || s.taken[0].Dropped != 1 || s.taken[0].Events[0].Verdict.Workload.Name != "b" || n.dropped() != 1 {
@@ -153,7 +153,7 @@ func TestRetryAfter(t *testing.T) {
 		}}
 		w, running := silent(t, s, webhook.Options{})
 		feed(t, w, exposed("a"))
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		running.end(t)
 		if waits := s.waits(); len(waits) != 2 || waits[0] != 90*time.Second || waits[1] < time.Second || waits[1] > 2*time.Second {
@@ -170,9 +170,9 @@ func TestDelay(t *testing.T) {
 		w, running := silent(t, s, webhook.Options{})
 		began := time.Now()
 		feed(t, w, exposed("a"))
-		time.Sleep(600 * time.Millisecond)
+		<-time.After(600 * time.Millisecond)
 		feed(t, w, exposed("b"))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if len(s.taken) != 1 || len(s.taken[0].Events) != 2 || s.at[0].Sub(began) != time.Second {
 			t.Fatalf("arrived %+v, after %s", s.taken, s.at[0].Sub(began))
@@ -192,7 +192,7 @@ func TestEndWithADeadServer(t *testing.T) {
 	for name, answer := range map[string]func(int) (int, http.Header, error){
 		"refuses": failing(1<<30, http.StatusServiceUnavailable),
 		"is silent": func(int) (int, http.Header, error) {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			return 0, nil, io.ErrUnexpectedEOF
 		},
 		"has us wait": func(int) (int, http.Header, error) {
@@ -207,7 +207,7 @@ func TestEndWithADeadServer(t *testing.T) {
 				for i := range 250 {
 					feed(t, w, exposed(fmt.Sprint(i)))
 				}
-				time.Sleep(10 * time.Minute)
+				<-time.After(10 * time.Minute)
 				synctest.Wait()
 				tries, began := len(s.at), time.Now()
 				running.end(t)
@@ -234,7 +234,7 @@ func TestDroppedIsToldSeldom(t *testing.T) {
 		w, running := silent(t, s, webhook.Options{Notify: n.take, Queue: 10, Batch: 1})
 		for i := range 600 {
 			feed(t, w, exposed(strconv.Itoa(i)))
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 		running.end(t)
 		if told := len(n.told()); told > 10 {
@@ -295,7 +295,7 @@ func TestEndDuringAnAttempt(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &server{t: t, answer: func(int) (int, http.Header, error) {
 			cancel()
-			time.Sleep(3 * time.Second)
+			<-time.After(3 * time.Second)
 			return http.StatusOK, nil, nil
 		}}
 		w, err := webhook.New(webhook.Options{URL: "http://hooks.example.com"})
