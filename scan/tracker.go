@@ -48,6 +48,8 @@ type Tracker struct {
 	start      Start
 	server     string
 	versionErr error
+	// upgraded says that the server is of another version than it was, nil where it is not.
+	upgraded *Failure
 	// judge holds what a scan holds while it judges; its groups are not used.
 	judge   *collector
 	rules   *ruleIndex

@@ -25,6 +25,7 @@ func (t *Tracker) updateAround(ctx context.Context) (pods bool) {
 	if ctx.Err() != nil {
 		return false
 	}
+	t.compareVersion(ctx)
 	nodes := adoptNodes(old, fresh)
 	c := t.judge
 	c.around, c.covers.s, c.layers.s = fresh, fresh, fresh
@@ -39,6 +40,29 @@ func (t *Tracker) updateAround(ctx context.Context) (pods bool) {
 	}
 	// Namespaces are read one by one, or could not be because they were not known.
 	return len(old.namespaces) != len(fresh.namespaces) || !containsAll(old.namespaces, fresh.namespaces)
+}
+
+// compareVersion finds out whether the server is of another minor version than it was
+// when the watch began. The rules stay those of that one: all that was told is by them.
+func (t *Tracker) compareVersion(ctx context.Context) {
+	if t.versionErr != nil {
+		// That it is not known is told, and which one is assumed.
+		return
+	}
+	server, err := t.mirror.ServerVersion(ctx)
+	if err != nil {
+		return
+	}
+	t.upgraded = nil
+	was, is := serverPSS(t.server), serverPSS(server)
+	if was == is {
+		return
+	}
+	t.upgraded = &Failure{
+		Subject: "server version", Reason: FailureInvalid,
+		Message: fmt.Sprintf("the API server is of version %s now, and was of %s when the watch began", is, was),
+		Affects: fmt.Sprintf("what the Pod Security Standards and the admission of %s say: those of %s are applied until the watch is started again", is, was),
+	}
 }
 
 func containsAll[V any](have, want map[string]V) bool {

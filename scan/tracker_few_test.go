@@ -228,6 +228,32 @@ func TestStale(t *testing.T) {
 	w.check("when it is followed again")
 }
 
+// The rules of a watch are those of the server that it began with: it says so when that
+// is of another version, and no more when it is as it was.
+func TestServerVersionOfAWatch(t *testing.T) {
+	t.Parallel()
+	w := quiet(t)
+	was := w.m.version
+	for _, step := range []struct{ version, want string }{
+		{"v1.36.9", ""},
+		{"v1.37.0", "failure server version "},
+		{"v1.37.2", ""},
+		{was, "resolved failure: can be read now"},
+	} {
+		w.m.version = step.version
+		got := strings.Join(shorts(w.update(Changes{Around: true})), ", ")
+		if got != step.want {
+			t.Errorf("with a server of %s it tells %q, want %q", step.version, got, step.want)
+		}
+		for _, f := range w.state.Failures() {
+			if want := "those of v1.36 are applied until the watch is started again"; !strings.HasSuffix(f.Affects, want) {
+				t.Errorf("%q does not say that %s", f.Affects, want)
+			}
+		}
+	}
+	w.check("the server is of the first version again")
+}
+
 func TestPlace(t *testing.T) {
 	t.Parallel()
 	w := quiet(t)

@@ -80,6 +80,9 @@ func (t *Tracker) failures() []Failure {
 	if t.versionErr != nil {
 		missing = append(missing, versionFailure(t.versionErr))
 	}
+	if t.upgraded != nil {
+		missing = append(missing, *t.upgraded)
+	}
 	owners := newOwnerIndex(nil, true)
 	for co := range t.failing {
 		for scope, err := range co.failed {
