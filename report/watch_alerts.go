@@ -27,8 +27,9 @@ const (
 type minute struct {
 	began time.Time
 	// incidents, alerts and gaps are how many were listed at once, more of them how many
-	// were not.
-	incidents, alerts, gaps             int
+	// were not. Incidents have room by their severity: lesser ones hide no worse one.
+	incidents                           map[scan.Severity]int
+	alerts, gaps                        int
 	moreIncidents, moreAlerts, moreGaps int
 	// going are the incidents that were told again.
 	going map[string]*scan.Alert
@@ -69,17 +70,24 @@ func (t *WatchText) alert(a *scan.Alert, at time.Time) {
 		m.began = t.clock
 	}
 	more, isNew := m.more("alert "+a.ID, a.Count)
+	if a.Incident {
+		// It may have been told before as none, when less was known of its pod.
+		_, isNew = m.more("incident "+a.ID, 1)
+	}
 	switch {
 	case a.Incident && !isNew:
 		if more > 0 {
 			m.keepGoing(a)
 		}
 		return
-	case a.Incident && m.incidents >= t.opts.Burst:
+	case a.Incident && m.incidents[a.Severity] >= t.opts.Burst:
 		m.moreIncidents++
 		return
 	case a.Incident:
-		m.incidents++
+		if m.incidents == nil {
+			m.incidents = map[scan.Severity]int{}
+		}
+		m.incidents[a.Severity]++
 		t.incident(a, at)
 		return
 	}

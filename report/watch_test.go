@@ -269,6 +269,31 @@ func TestWatchLogCountsIncidents(t *testing.T) {
 	}
 }
 
+// What is found to be an incident later, when its pod is known, is listed then, and no
+// number of lesser incidents keeps a worse one from being listed.
+func TestWatchLogHidesNoIncident(t *testing.T) {
+	t.Parallel()
+	s := newStory()
+	early := watchAlert("early")
+	early.Incident, early.Severity, early.Verdict = false, scan.SeverityMedium, ""
+	s.at(time.Second, scan.Event{Alert: early})
+	s.at(time.Second, scan.Event{Alert: watchAlert("early")})
+	s.at(time.Second, scan.Event{Alert: watchAlert("early")})
+	if text := news(t, s); strings.Count(text, "  INCIDENT  CRITICAL  ") != 1 {
+		t.Errorf("an alert that turned out to be an incident:\n%s", text)
+	}
+	s = newStory()
+	for i := range 10 * defaultBurst {
+		lesser := watchAlert(fmt.Sprint(i))
+		lesser.Severity = scan.SeverityMedium
+		s.at(time.Millisecond, scan.Event{Alert: lesser})
+	}
+	s.at(time.Millisecond, scan.Event{Alert: watchAlert("the real one")})
+	if text := news(t, s); strings.Count(text, "  INCIDENT  CRITICAL  ") != 1 {
+		t.Errorf("among lesser ones:\n%s", text)
+	}
+}
+
 // Alerts that are no incidents are counted once a minute, by how often they were done;
 // with AllAlerts they are listed too. An incident that goes on has one line a minute.
 func TestWatchLogCountsAlerts(t *testing.T) {

@@ -33,6 +33,9 @@ type gapKey struct {
 	from int64
 }
 
+// named tells whether the gap is one that its source knows by name, or by when it began.
+func (k *gapKey) named() bool { return k.id != "" || k.from != 0 }
+
 // gap is a time of which alerts are missing.
 type gap struct {
 	key gapKey
@@ -97,14 +100,15 @@ func (b *gapBook) put(l scan.Lost, namespace string, seq uint64) {
 		key.from = l.From.UnixNano()
 	}
 	had := b.gaps[key]
-	if had == nil && len(b.gaps) >= mostGaps {
+	// Those of a stream have names, and are few: it has one of a kind at a time.
+	if had == nil && len(b.gaps) >= mostGaps && l.ID == "" {
 		key = gapKey{reason: l.Reason}
-		l.Source, l.Node, l.Pod, l.Container, l.Workload, l.ID = "", "", "", "", nil, ""
+		l.Source, l.Node, l.Pod, l.Container, l.Workload = "", "", "", "", nil
 		l.Message = manyMessage
 		namespace = ""
 		had = b.gaps[key]
 	}
-	if had != nil && (key.reason == scan.LostDeaf && key.from != 0 || had.near(l)) {
+	if had != nil && (key.named() || had.near(l)) {
 		had.extend(l)
 		return
 	}
@@ -124,8 +128,9 @@ func (g *gap) near(l scan.Lost) bool {
 // extend takes in another gap, or the newer word on this one.
 func (g *gap) extend(l scan.Lost) {
 	g.dirty = true
-	if g.key.reason == scan.LostDeaf && g.key.from != 0 {
-		g.Lost.To, g.Alerts, g.Message = l.To, l.Alerts, l.Message
+	if g.key.named() {
+		// The whole of it is told each time, and its count is no addition.
+		g.To, g.Alerts, g.Message = l.To, l.Alerts, l.Message
 		return
 	}
 	if l.From.Before(g.From) {

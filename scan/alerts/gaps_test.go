@@ -100,3 +100,29 @@ func TestGapsPassThrough(t *testing.T) {
 		t.Errorf("%d gaps with %d alerts", len(s.lost), s.missing())
 	}
 }
+
+// A gap of a stream is told with its whole count each time: that of the last is the true
+// one, also where there are too many other gaps.
+func TestGapsAreNotCountedTwice(t *testing.T) {
+	t.Parallel()
+	for name, others := range map[string]int{"alone": 0, "among too many": 2000} {
+		f, s := alerts.NewFolder(alerts.Options{}), newSink()
+		for i := range others {
+			f.Lost(scan.Lost{Reason: scan.LostDropped, From: noon, To: noon, Source: fmt.Sprint(i)})
+		}
+		l := scan.Lost{ID: "dropped/relay:32767/1", Reason: scan.LostDropped, From: noon, Source: "relay:32767", Message: "a flood"}
+		now := noon
+		for range 30 {
+			l.Alerts += 100
+			now = now.Add(time.Second)
+			f.Lost(l)
+			must(t, f.Flush(now, nil, s.emit))
+		}
+		l.To = now
+		f.Lost(l)
+		must(t, f.Close(now, nil, s.emit))
+		if got := s.lost[l.ID]; got == nil || got.Alerts != 3000 || !got.To.Equal(now) || s.missing() != 3000 {
+			t.Errorf("%s: %+v, %d alerts are missing", name, got, s.missing())
+		}
+	}
+}
