@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,9 @@ func View(w io.Writer, cfg *Config, origins Origins) error {
 	row := func(key, value, from string) { _, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", key, value, from) }
 	row("KEY", "VALUE", "ORIGIN")
 	for _, kv := range cfg.values() {
+		if kv.key == KeyWebhook {
+			kv.value, _ = shownURL(cfg.Watch.Webhook)
+		}
 		row(kv.key, inline(kv.value), origins.Of(kv.key).String())
 	}
 	if len(cfg.Exceptions) == 0 {
@@ -36,7 +40,8 @@ func View(w io.Writer, cfg *Config, origins Origins) error {
 }
 
 // ViewYAML writes what is in force as a configuration file, which loads to the
-// same Config. It is made of visible characters only.
+// same Config, but for a webhook of whose URL something may be secret: that is a
+// comment. It is made of visible characters only.
 func ViewYAML(w io.Writer, cfg *Config) error {
 	var b bytes.Buffer
 	for _, kv := range cfg.values() {
@@ -44,6 +49,10 @@ func ViewYAML(w io.Writer, cfg *Config) error {
 		case []string:
 			fmt.Fprintf(&b, "%s:%s\n", kv.key, yamlList(v))
 		case string:
+			if shown, whole := shownURL(v); kv.key == KeyWebhook && !whole {
+				fmt.Fprintf(&b, "# %s: %s\n", kv.key, yamlString(shown))
+				continue
+			}
 			fmt.Fprintf(&b, "%s: %s\n", kv.key, yamlString(v))
 		default:
 			fmt.Fprintf(&b, "%s: %v\n", kv.key, v)
@@ -58,6 +67,20 @@ func ViewYAML(w io.Writer, cfg *Config) error {
 		b.WriteString(cfg.Exceptions[i].yaml())
 	}
 	return write(w, b.Bytes())
+}
+
+// shownURL is what may be shown of a URL: who has its user, path and query may be all
+// that a receiver asks for.
+func shownURL(text string) (shown string, whole bool) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "…", false
+	}
+	shown = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+	if text == shown || text == shown+"/" {
+		return text, true
+	}
+	return shown + "/…", false
 }
 
 func write(w io.Writer, data []byte) error {

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -86,5 +88,33 @@ func TestWebhookURLIsNotRepeated(t *testing.T) {
 	wantError(t, err, "webhook: want a URL")
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error repeats it: %v", err)
+	}
+}
+
+func TestWebhookURLIsNotShown(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ url, table, yaml string }{
+		{"https://user:hunter2@host:8443/services/T0/hunter2?token=hunter2", "https://host:8443/…", "# webhook: \"https://host:8443/…\""},
+		{"https://host/hunter2", "https://host/…", "# webhook: \"https://host/…\""},
+		{"https://host?hunter2", "https://host/…", "# webhook: \"https://host/…\""},
+		{"https://host:8443/", "https://host:8443/ ", "\nwebhook: \"https://host:8443/\"\n"},
+		{"http://[::1]:80", "http://[::1]:80 ", "\nwebhook: "},
+	} {
+		o := options(nil)
+		o.Flags = watchFlags(t, "--webhook="+test.url)
+		cfg, origins, err := config.Load(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var table, yaml bytes.Buffer
+		if err := errors.Join(config.View(&table, cfg, origins), config.ViewYAML(&yaml, cfg)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(table.String(), test.table) || !strings.Contains(yaml.String(), test.yaml) {
+			t.Errorf("%s is shown as\n%s\n%s", test.url, &table, &yaml)
+		}
+		if strings.Contains(table.String()+yaml.String(), "hunter2") {
+			t.Errorf("the secret of %s is shown", test.url)
+		}
 	}
 }
