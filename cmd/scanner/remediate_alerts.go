@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/escape-scanner/escape-scanner/config"
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
+	"github.com/escape-scanner/escape-scanner/internal/kube"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
@@ -17,8 +19,6 @@ import (
 const (
 	// maxAlertKinds bounds how many different alerts are kept. Nodes choose their texts.
 	maxAlertKinds = 100_000
-	// reconnectAfter is how long it takes to ask again for alerts after a break.
-	reconnectAfter = 2 * time.Second
 	// unseenBreaks is what is not known when alerts are missing.
 	unseenBreaks = "what workloads do that the set would stop"
 )
@@ -31,7 +31,7 @@ type alertKeeper struct {
 	dropped int
 }
 
-func (k *alertKeeper) take(a armor.Alert) error {
+func (k *alertKeeper) take(a armor.Alert) {
 	k.raised++
 	key := strings.Join([]string{
 		a.Node, a.Namespace, a.Pod, a.Container, a.OwnerKind, a.OwnerName, a.Type, a.Operation,
@@ -48,7 +48,6 @@ func (k *alertKeeper) take(a armor.Alert) error {
 		k.seen[key] = true
 		k.alerts = append(k.alerts, a)
 	}
-	return nil
 }
 
 // failures say what the alerts that were kept do not tell.
@@ -61,32 +60,24 @@ func (k *alertKeeper) failures() []scan.Failure {
 }
 
 // listen takes in the alerts that the flags ask for.
-func (a *app) listen(ctx context.Context, f *planFlags, p *patient, s *sight, line *liveLine) error {
+func (a *app) listen(ctx context.Context, f *planFlags, p *patient, s *sight, cfg *config.Config, line *liveLine) error {
 	keeper := &alertKeeper{}
+	var failures []scan.Failure
+	var err error
 	switch {
 	case f.alerts != "":
-		failures, err := a.readAlerts(ctx, f.alerts, keeper)
-		if err != nil {
-			return err
-		}
-		s.failures = append(s.failures, failures...)
+		failures, err = a.readAlerts(ctx, f.alerts, keeper)
 	case f.observe > 0:
-		target := source.Target{Address: f.kubearmor}
-		if f.kubearmor == "" {
-			relay, err := p.live.Relay(ctx)
-			if err != nil {
-				return fmt.Errorf("observe: %w (--kubearmor ADDRESS says where else to listen)", err)
-			}
-			target = source.Target{Address: relay.Address, Dial: relay.Dial}
+		var places []source.Target
+		if places, err = a.kubeArmorTargets(ctx, p.live, &cfg.Watch); err == nil {
+			failures, err = a.observe(ctx, places, f.observe, keeper, line)
 		}
-		failures, err := a.observe(ctx, target, f.observe, keeper, line)
-		if err != nil {
-			return err
-		}
-		s.failures = append(s.failures, failures...)
+	}
+	if err != nil {
+		return err
 	}
 	s.alerts = keeper.alerts
-	s.failures = append(s.failures, keeper.failures()...)
+	s.failures = append(append(s.failures, failures...), keeper.failures()...)
 	return nil
 }
 
@@ -101,7 +92,10 @@ func (a *app) readAlerts(ctx context.Context, name string, keeper *alertKeeper) 
 		defer file.Close()
 		in = io.Reader(file)
 	}
-	err := source.ReadRecording(ctx, in, keeper.take)
+	err := source.ReadRecording(ctx, in, func(alert armor.Alert) error {
+		keeper.take(alert)
+		return nil
+	})
 	var bad *source.BadLinesError
 	switch {
 	case errors.As(err, &bad) && len(keeper.alerts) > 0:
@@ -112,53 +106,50 @@ func (a *app) readAlerts(ctx context.Context, name string, keeper *alertKeeper) 
 	return nil, nil
 }
 
-// observe listens for a while, and again after every break. What was raised in between
-// is lost.
-func (a *app) observe(ctx context.Context, target source.Target, window time.Duration, keeper *alertKeeper, line *liveLine) ([]scan.Failure, error) {
+// observe listens for a while. What could not be heard of it is told as failures.
+func (a *app) observe(ctx context.Context, places []source.Target, window time.Duration, keeper *alertKeeper, line *liveLine) ([]scan.Failure, error) {
 	limited, cancel := context.WithTimeout(ctx, window)
 	defer cancel()
 	if line.w == nil {
 		fmt.Fprintf(a.stderr, "escape-scanner: listening to KubeArmor for %s\n", window)
 	}
-	connected, breaks := false, 0
-	target.Connected = func() { connected = true }
+	heard := newAttendance(places)
 	var mu sync.Mutex
-	take := func(alert armor.Alert) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return keeper.take(alert)
-	}
 	end := time.Now().Add(window)
 	stop := everySecond(func() {
 		mu.Lock()
 		defer mu.Unlock()
 		line.say(fmt.Sprintf("listening to KubeArmor for %s more: %s", time.Until(end).Round(time.Second), counted(keeper.raised, "alert")))
 	})
-	defer stop()
-	var last error
-	for limited.Err() == nil {
-		err := source.Watch(limited, target, take)
-		if limited.Err() != nil {
-			break
-		}
-		if last = err; !connected {
-			// Who cannot even begin is not kept waiting for the end.
+	err := source.Listen(limited, places, source.Listener{
+		Alert: func(alert armor.Alert) {
+			mu.Lock()
+			defer mu.Unlock()
+			keeper.take(alert)
+		},
+		Lost: heard.lost,
+		State: func(address string, connected bool, err error) {
+			heard.state(address, connected, err)
+			if heard.refused() != nil {
+				cancel() // Who cannot even begin is not kept waiting for the end.
+			}
+		},
+	})
+	stop()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case limited.Err() == nil:
+		return nil, fmt.Errorf("observe: %w", err)
+	case !heard.anybody():
+		if err = heard.refused(); errors.Is(err, kube.ErrNoRelay) {
+			return nil, fmt.Errorf("observe: %w (--%s ADDRESS says where else to listen)", err, config.KeyKubeArmor)
+		} else if err != nil {
 			return nil, fmt.Errorf("observe: %w", err)
 		}
-		breaks++
-		pause(limited, reconnectAfter)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	switch {
-	case !connected:
 		return nil, fmt.Errorf("observe: KubeArmor did not answer within %s", window)
-	case breaks == 0:
-		return nil, nil
 	}
-	return []scan.Failure{{Subject: "alerts", Reason: scan.FailureUnreachable, Affects: unseenBreaks,
-		Message: fmt.Sprintf("the connection to KubeArmor broke (%s), last with: %v", counted(breaks, "time"), last)}}, nil
+	return append(heard.unheard(unseenBreaks), heard.gaps(unseenBreaks)...), nil
 }
 
 // everySecond does something now and every second until it is stopped. Once stop has
@@ -182,15 +173,5 @@ func everySecond(do func()) (stop func()) {
 		ticker.Stop()
 		close(done)
 		<-ended
-	}
-}
-
-// pause waits, or until the context ends.
-func pause(ctx context.Context, d time.Duration) {
-	wait := time.NewTimer(d)
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-	case <-wait.C:
 	}
 }

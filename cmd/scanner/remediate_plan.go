@@ -26,14 +26,13 @@ import (
 type planFlags struct {
 	setFlags
 	documentFlags
-	probes    probeFlags
-	alerts    string
-	observe   time.Duration
-	kubearmor string
-	accept    []string
-	stage     string
-	force     bool
-	demo      bool
+	probes  probeFlags
+	alerts  string
+	observe time.Duration
+	accept  []string
+	stage   string
+	force   bool
+	demo    bool
 }
 
 func (f *planFlags) groups() []flagGroup {
@@ -45,7 +44,7 @@ func (f *planFlags) groups() []flagGroup {
 	evidence := newFlagSet()
 	evidence.StringVar(&f.alerts, "alerts", "", "judge by the alerts in this `FILE` too, a recording of KubeArmor's, one alert in JSON a line")
 	evidence.DurationVar(&f.observe, "observe", 0, "judge by the alerts that KubeArmor raises during this `TIME` too, as in 10m")
-	evidence.StringVar(&f.kubearmor, "kubearmor", "", "`ADDRESS` of KubeArmor's relay for --observe (default: a port forward to it)")
+	config.AddFlagsOf(evidence, kubeArmorKeys()...)
 	closer := newFlagSet()
 	f.probes.add(closer)
 	// A plan asks the API server anyway.
@@ -80,10 +79,20 @@ func (f *planFlags) validate(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--observe %s: want more than nothing", f.observe)
 	case f.alerts != "" && f.observe > 0:
 		return errors.New("--alerts and --observe: use one of them")
-	case flags.Changed("kubearmor") && f.observe == 0:
-		return errors.New("--kubearmor: says where --observe listens, which was not asked for")
 	case f.demo && f.observe > 0:
 		return errors.New("--observe: listens to a cluster, and --demo has none")
+	case f.observe > 0:
+		return nil
+	}
+	for _, key := range kubeArmorKeys() {
+		if !flags.Changed(key) {
+			continue
+		}
+		what := "how"
+		if key == config.KeyKubeArmor {
+			what = "where"
+		}
+		return fmt.Errorf("--%s: says %s --observe listens, which was not asked for", key, what)
 	}
 	return nil
 }
@@ -180,7 +189,7 @@ func (a *app) planFor(ctx context.Context, f *planFlags, p *patient, opts set.Op
 	if err != nil {
 		return nil, err
 	}
-	if err := a.listen(ctx, f, p, s, line); err != nil {
+	if err := a.listen(ctx, f, p, s, cfg, line); err != nil {
 		return nil, err
 	}
 	facts := factsOf(s.inventory.Namespaces)

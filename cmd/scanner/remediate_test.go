@@ -162,13 +162,13 @@ func TestAlertsAreKeptOnce(t *testing.T) {
 	t.Parallel()
 	k := &alertKeeper{}
 	for i := range 3 {
-		_ = k.take(armor.Alert{Pod: "p", Resource: "/usr/bin/curl", Time: time.Unix(int64(i), 0)})
+		k.take(armor.Alert{Pod: "p", Resource: "/usr/bin/curl", Time: time.Unix(int64(i), 0)})
 	}
 	if len(k.alerts) != 1 || k.raised != 3 || len(k.failures()) != 0 {
 		t.Errorf("%d kept of %d, %v", len(k.alerts), k.raised, k.failures())
 	}
 	for i := range maxAlertKinds + 5 {
-		_ = k.take(armor.Alert{Pod: "p", Resource: fmt.Sprint(i)})
+		k.take(armor.Alert{Pod: "p", Resource: fmt.Sprint(i)})
 	}
 	if len(k.alerts) != maxAlertKinds || len(k.failures()) != 1 || !strings.Contains(k.failures()[0].Message, "6 were left out") {
 		t.Errorf("%d kept, %v", len(k.alerts), k.failures())
@@ -182,7 +182,7 @@ func TestObserveWithoutKubeArmor(t *testing.T) {
 	a := &app{deps: testDeps(""), stderr: &out}
 	nobody := source.Target{Address: "nobody", Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("no relay") }}
 	begun := time.Now()
-	_, err := a.observe(t.Context(), nobody, time.Hour, &alertKeeper{}, a.liveLine())
+	_, err := a.observe(t.Context(), []source.Target{nobody}, time.Hour, &alertKeeper{}, a.liveLine())
 	if err == nil || !strings.Contains(err.Error(), "no relay") || time.Since(begun) > time.Minute {
 		t.Errorf("%v after %s", err, time.Since(begun))
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -37,16 +36,14 @@ type window struct {
 	// end is held back until the window is over.
 	end *scan.End
 
-	mu        sync.Mutex
-	pods      map[scan.PodName]bool
-	connected map[string]bool
-	refused   map[string]error
+	mu   sync.Mutex
+	pods map[scan.PodName]bool
 }
 
 func (a *app) newWindow(cluster scan.Cluster, name string, next scan.Handler) *window {
 	return &window{
 		a: a, cluster: cluster, name: name, next: next, state: scan.NewState(), folder: alerts.NewFolder(alerts.Options{Cluster: name}),
-		pods: map[scan.PodName]bool{}, connected: map[string]bool{}, refused: map[string]error{},
+		pods: map[scan.PodName]bool{},
 	}
 }
 
@@ -71,9 +68,10 @@ func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name strin
 	w := a.newWindow(cluster, name, h)
 	hearing, stop := context.WithTimeout(ctx, width)
 	defer stop()
+	attended := newAttendance(targets)
 	heard := make(chan error, 1)
 	go func() {
-		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: w.folder.Lost, State: w.listening})
+		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: w.folder.Lost, State: attended.state})
 	}()
 	if err := run(w); err != nil {
 		stop()
@@ -84,7 +82,7 @@ func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name strin
 	if err := <-heard; err != nil && hearing.Err() == nil {
 		return err
 	}
-	return w.finish(ctx, w.unheard(targets))
+	return w.finish(ctx, attended.unheard(unheard))
 }
 
 // scanDemoHearing scans the demo cluster, with all of its alerts.
@@ -113,37 +111,6 @@ func (w *window) take(alert armor.Alert) {
 	if len(w.pods) < maxAlertedPods {
 		w.pods[scan.PodName{Namespace: alert.Namespace, Name: alert.Pod}] = true
 	}
-}
-
-func (w *window) listening(address string, connected bool, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if connected {
-		w.connected[address] = true
-		return
-	}
-	w.refused[address] = err
-}
-
-// unheard are the places that were never listened to.
-func (w *window) unheard(targets []source.Target) []scan.Failure {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var failures []scan.Failure
-	for _, t := range targets {
-		if w.connected[t.Address] {
-			continue
-		}
-		f := scan.Failure{Subject: "alerts of " + t.Address, Reason: scan.FailureUnreachable, Message: "KubeArmor did not answer", Affects: unheard}
-		if err := w.refused[t.Address]; err != nil {
-			f.Message = err.Error()
-			if errors.Is(err, kube.ErrNoRelay) {
-				f.Reason = scan.FailureNotFound
-			}
-		}
-		failures = append(failures, f)
-	}
-	return failures
 }
 
 // finish tells the alerts, and then the end.

@@ -38,9 +38,6 @@ type Target struct {
 	// Secure, where not nil, says so anew for each connection, in place of TLS:
 	// certificates are changed while somebody watches.
 	Secure func(ctx context.Context) (*tls.Config, error)
-	// Connected, where not nil, is called as soon as alerts are listened to: what
-	// happened before is never told.
-	Connected func()
 }
 
 func (t *Target) secured(ctx context.Context) (*tls.Config, error) {

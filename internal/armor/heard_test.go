@@ -9,12 +9,16 @@ import (
 	"testing"
 
 	"github.com/kubearmor/KubeArmor/protobuf"
+	"go.uber.org/goleak"
 
 	reader "github.com/escape-scanner/escape-scanner/internal/armor"
 	"github.com/escape-scanner/escape-scanner/internal/armortest"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
+
+// Whatever a test listened to, nothing of it is left.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // state is what a Listener was told of a target.
 type state struct {

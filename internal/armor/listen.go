@@ -104,7 +104,7 @@ func (e *ear) connect(ctx context.Context) {
 	for ctx.Err() == nil {
 		var up time.Time
 		heard, err := runSession(ctx, e.target, hooks{
-			take: func(message []byte) error { e.queue.push(message); return nil },
+			take: e.queue.push,
 			connected: func(since time.Time) {
 				up = since
 				e.up(since)

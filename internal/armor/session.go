@@ -44,12 +44,12 @@ var (
 // hooks are what a session does with what comes.
 type hooks struct {
 	// take is called with every message as it came, which is its own from then on.
-	take func(message []byte) error
+	take func(message []byte)
 	// connected is called once, before anything is taken, as soon as it is certain that
 	// alerts are listened to, and since when.
 	connected func(since time.Time)
 	// tooLong is told of alerts that nobody reads to their end, at which gRPC ends the
-	// stream. Where it is nil, that ends the session too.
+	// stream.
 	tooLong func(error)
 }
 
@@ -132,7 +132,7 @@ func (s *session) receive(ctx context.Context) error {
 	for {
 		asked := time.Now()
 		err := s.stream(ctx)
-		if s.tooLong == nil || !errors.Is(err, errTooLong) {
+		if !errors.Is(err, errTooLong) {
 			return err
 		}
 		s.tooLong(err)
@@ -172,9 +172,7 @@ func (s *session) stream(ctx context.Context) error {
 		if s.taken.Add(1) == 1 {
 			s.isUp(time.Now())
 		}
-		if err := s.take(message); err != nil {
-			return err
-		}
+		s.take(message)
 	}
 }
 

@@ -27,39 +27,26 @@ const (
 // ErrNoRelay says that KubeArmor's relay is not there, or not ready.
 var ErrNoRelay = errors.New("KubeArmor's relay cannot be reached")
 
-// Relay is how KubeArmor's relay is reached.
-type Relay struct {
-	// Address is its HOST:PORT, in a cluster that of its Service.
-	Address string
-	// Dial connects to Address; nil for TCP.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Namespace is where the relay was found.
-	Namespace string
-}
-
-// Relay finds KubeArmor's relay. In the cluster itself it is reached by its Service,
-// from outside through the API server: each time by a pod that is ready then, and by
-// another one than the last time where there are several.
-func (c *Cluster) Relay(ctx context.Context) (*Relay, error) { return c.relay(ctx, c.inside()) }
-
 // inside tells whether this program runs in a pod of the cluster.
 func (c *Cluster) inside() bool {
 	own, err := rest.InClusterConfig()
 	return err == nil && own.Host == c.config.Host
 }
 
-// RelayDialer connects to KubeArmor's relay, which is looked for each time as by Relay:
-// it need not be there yet. While it is not, the error is ErrNoRelay.
+// RelayDialer connects to KubeArmor's relay, which is looked for each time: it need not
+// be there yet. While it is not, the error is ErrNoRelay. In the cluster itself it is
+// reached by its Service, from outside through the API server: by a pod that is ready
+// then, and by another one than the last time where there are several.
 func (c *Cluster) RelayDialer() func(ctx context.Context, address string) (net.Conn, error) {
 	if !c.inside() {
 		return c.dialRelayPod()
 	}
 	return func(ctx context.Context, _ string) (net.Conn, error) {
-		relay, err := c.relay(ctx, true)
+		address, err := c.relayService(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return (&net.Dialer{}).DialContext(ctx, "tcp", relay.Address)
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	}
 }
 
@@ -70,20 +57,6 @@ func (c *Cluster) RelayNamespace(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return pods[0].Namespace, nil
-}
-
-func (c *Cluster) relay(ctx context.Context, inCluster bool) (*Relay, error) {
-	pods, err := c.relayPods(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if inCluster {
-		return c.relayService(ctx, &pods[0])
-	}
-	return &Relay{
-		Address: "relay." + pods[0].Namespace + ":" + strconv.Itoa(relayPort), Namespace: pods[0].Namespace,
-		Dial: c.dialRelayPod(),
-	}, nil
 }
 
 func (c *Cluster) dialRelayPod() func(ctx context.Context, address string) (net.Conn, error) {
@@ -135,10 +108,15 @@ func (c *Cluster) relayPods(ctx context.Context) ([]corev1.Pod, error) {
 	return nil, fmt.Errorf("%w: of %d pods labelled %s none is ready, %s for one", ErrNoRelay, len(pods), relaySelector, objectKey(&pods[0].ObjectMeta))
 }
 
-// relayService finds the Service in front of the relay's pods.
-func (c *Cluster) relayService(ctx context.Context, pod *corev1.Pod) (*Relay, error) {
+// relayService is the HOST:PORT of the Service in front of the relay's pods.
+func (c *Cluster) relayService(ctx context.Context) (string, error) {
+	pods, err := c.relayPods(ctx)
+	if err != nil {
+		return "", err
+	}
+	pod := &pods[0]
 	var services []corev1.Service
-	err := pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.Service, metav1.ListMeta, error) {
+	err = pages(ctx, c.retry, c.page(), func(ctx context.Context, o metav1.ListOptions) ([]corev1.Service, metav1.ListMeta, error) {
 		list, err := c.client.CoreV1().Services(pod.Namespace).List(ctx, o)
 		if err != nil {
 			return nil, metav1.ListMeta{}, err
@@ -146,7 +124,7 @@ func (c *Cluster) relayService(ctx context.Context, pod *corev1.Pod) (*Relay, er
 		return list.Items, list.ListMeta, nil
 	}, func(s *corev1.Service) string { return objectKey(&s.ObjectMeta) }, collect(&services))
 	if err != nil {
-		return nil, subject("list services", pod.Namespace, err)
+		return "", subject("list services", pod.Namespace, err)
 	}
 	for i := range services {
 		s := &services[i]
@@ -155,9 +133,9 @@ func (c *Cluster) relayService(ctx context.Context, pod *corev1.Pod) (*Relay, er
 		}
 		for _, port := range s.Spec.Ports {
 			if port.TargetPort.IntValue() == relayPort || port.TargetPort.IntValue() == 0 && port.Port == relayPort {
-				return &Relay{Address: net.JoinHostPort(s.Name+"."+s.Namespace+".svc", strconv.Itoa(int(port.Port))), Namespace: s.Namespace}, nil
+				return net.JoinHostPort(s.Name+"."+s.Namespace+".svc", strconv.Itoa(int(port.Port))), nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: no Service in namespace %s leads to port %d of pod %s", ErrNoRelay, pod.Namespace, relayPort, pod.Name)
+	return "", fmt.Errorf("%w: no Service in namespace %s leads to port %d of pod %s", ErrNoRelay, pod.Namespace, relayPort, pod.Name)
 }

@@ -116,34 +116,26 @@ func alertsThroughTheAPIServer(t *testing.T, server *kubetest.Server) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			relay, err := cluster.Relay(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			enough := errors.New("enough")
 			got := 0
-			err = reader.Watch(ctx, reader.Target{Address: relay.Address, Dial: relay.Dial}, func(a armor.Alert) error {
+			err = reader.Listen(ctx, []reader.Target{{Address: "relay", Dial: cluster.RelayDialer()}}, reader.Listener{Alert: func(a armor.Alert) {
 				if len(a.Resource) != 4000 {
 					t.Errorf("an alert of %d bytes", len(a.Resource))
 				}
 				if got++; got == alerts {
 					cancel(enough) // And nothing more comes.
 				}
-				return nil
-			})
+			}})
 			if !errors.Is(err, enough) || got != alerts {
 				t.Errorf("%d alerts of %d: %v", got, alerts, err)
 			}
 		})
 	}
 	t.Run("in the cluster", func(t *testing.T) {
-		relay, err := liveCluster(t, server, Options{}).relay(t.Context(), true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := "kubearmor.kubearmor-far.svc:443"; relay.Address != want || relay.Dial != nil {
-			t.Errorf("relay %+v, want %s", relay, want)
+		address, err := liveCluster(t, server, Options{}).relayService(t.Context())
+		if want := "kubearmor.kubearmor-far.svc:443"; err != nil || address != want {
+			t.Errorf("relay %s, want %s: %v", address, want, err)
 		}
 	})
 	t.Run("another port", func(t *testing.T) {
@@ -178,10 +170,7 @@ func alertsThroughTheAPIServer(t *testing.T, server *kubetest.Server) {
 func noRelay(t *testing.T, server *kubetest.Server) {
 	t.Helper()
 	cluster := liveCluster(t, server, Options{})
-	if _, err := cluster.Relay(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no pods labelled") {
-		t.Errorf("no pods: %v", err)
-	}
-	if _, err := cluster.RelayDialer()(t.Context(), "relay"); !errors.Is(err, ErrNoRelay) {
+	if _, err := cluster.RelayDialer()(t.Context(), "relay"); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no pods labelled") {
 		t.Errorf("no pods to dial: %v", err)
 	}
 	if _, err := cluster.RelayNamespace(t.Context()); !errors.Is(err, ErrNoRelay) {
@@ -190,11 +179,11 @@ func noRelay(t *testing.T, server *kubetest.Server) {
 	yaml := strings.NewReplacer("NS", "kubearmor-none", "RELAY", "kubearmor-relay").Replace(relayPods)
 	documents := strings.Split(yaml, "---\n")
 	server.ApplyYAML(t, documents[0]+"---\n"+documents[1])
-	if _, err := cluster.Relay(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "none is ready, kubearmor-none/relay-a") {
+	if _, err := cluster.RelayDialer()(t.Context(), "relay"); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "none is ready, kubearmor-none/relay-a") {
 		t.Errorf("none ready: %v", err)
 	}
 	server.ApplyYAML(t, documents[2]+"---\n"+documents[3])
-	if _, err := cluster.relay(t.Context(), true); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no Service in namespace kubearmor-none") {
+	if _, err := cluster.relayService(t.Context()); !errors.Is(err, ErrNoRelay) || !strings.Contains(err.Error(), "no Service in namespace kubearmor-none") {
 		t.Errorf("no Service: %v", err)
 	}
 	if _, err := cluster.DialPod(t.Context(), "kubearmor-none", "gone", relayPort); !apierrors.IsNotFound(err) {
@@ -205,7 +194,7 @@ func noRelay(t *testing.T, server *kubetest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := few.Relay(t.Context()); !apierrors.IsForbidden(err) {
+	if _, err := few.RelayDialer()(t.Context(), "relay"); !apierrors.IsForbidden(err) {
 		t.Errorf("without rights: %v", err)
 	}
 	if _, err := few.DialPod(t.Context(), "kubearmor-none", "relay-b", relayPort); !apierrors.IsForbidden(err) {

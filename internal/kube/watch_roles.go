@@ -37,19 +37,24 @@ func WatchNeeds(w WatchWork) []Permission {
 	for _, kind := range scan.ObjectKinds() {
 		follow(Permission{Group: kind.Group, Resource: resourceOf(kind), For: "which policies there are"})
 	}
-	if w.Relay {
-		n.add(Permission{Verb: "list", Resource: "services", Namespace: w.KubeArmor, For: "how KubeArmor's relay is reached in the cluster"})
-		n.add(Permission{Verb: "create", Resource: "pods", Subresource: "portforward", Namespace: w.KubeArmor, For: "how it is reached from outside"})
-	}
-	if w.TLS {
-		for _, name := range []string{relayClientSecret, relayCASecret} {
-			n.add(Permission{Verb: "get", Resource: "secrets", Name: name, Namespace: w.KubeArmor, For: "TLS to the relay"})
-		}
-	}
+	n.hear(w.KubeArmor, w.Relay, w.TLS)
 	for _, feature := range w.Features {
 		n.feature(feature, w)
 	}
 	return n.list
+}
+
+// hear are the rights of who listens to KubeArmor, which is in the namespace.
+func (n *rightsNeeded) hear(namespace string, relay, secrets bool) {
+	if relay {
+		n.add(Permission{Verb: "list", Resource: "services", Namespace: namespace, For: "how KubeArmor's relay is reached in the cluster"})
+		n.add(Permission{Verb: "create", Resource: "pods", Subresource: "portforward", Namespace: namespace, For: "how it is reached from outside"})
+	}
+	if secrets {
+		for _, name := range []string{relayClientSecret, relayCASecret} {
+			n.add(Permission{Verb: "get", Resource: "secrets", Name: name, Namespace: namespace, For: "TLS to the relay"})
+		}
+	}
 }
 
 // feature are the rights of what a watch does beyond reading.
@@ -72,7 +77,12 @@ func featureNamespaces(feature WatchFeature, resource string, w WatchWork) []str
 	switch {
 	case feature == WatchLease:
 		return []string{w.LeaseNamespace}
-	case len(w.Namespaces) == 0 || slices.Contains([]string{"clusterreports", "clusterpolicyreports", "namespaces"}, resource):
+	case len(w.Namespaces) == 0:
+		return []string{metav1.NamespaceAll}
+	case slices.Contains([]string{"clusterreports", "clusterpolicyreports"}, resource):
+		// A watch of some namespaces keeps no reports about what belongs to the cluster.
+		return nil
+	case slices.Contains([]string{"namespaces", "kubearmorclusterpolicies"}, resource):
 		return []string{metav1.NamespaceAll}
 	case feature == WatchEvents && resource == "events":
 		// Those about what belongs to no namespace are in default.

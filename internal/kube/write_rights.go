@@ -145,7 +145,7 @@ func (n *rightsNeeded) looks(verb Verb, work Work) {
 		n.add(p)
 	}
 	if work.Observe && verb != VerbStatus {
-		n.add(Permission{Verb: "create", Resource: "pods", Subresource: "portforward", For: "what KubeArmor's relay reports (--observe)"})
+		n.hear(relayNamespace, true, true)
 	}
 }
 

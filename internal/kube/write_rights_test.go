@@ -2,6 +2,7 @@ package kube
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -30,7 +31,7 @@ func granted(t *testing.T, verb Verb, perms []Permission) map[string]bool {
 			for _, group := range rule.APIGroups {
 				for _, resource := range rule.Resources {
 					for _, verb := range rule.Verbs {
-						right := Permission{Verb: verb, Group: group, Resource: resource}.String() + " " + object.GetNamespace()
+						right := Permission{Verb: verb, Group: group, Resource: resource, Name: strings.Join(rule.ResourceNames, ",")}.String() + " " + object.GetNamespace()
 						if found[right] {
 							t.Errorf("%s is granted twice", right)
 						}
@@ -71,8 +72,9 @@ func TestRolesGrantWhatIsNeeded(t *testing.T) {
 			[]string{"get " + vaps, "update " + vaps, "delete " + vaps, "update namespaces ", "delete configmaps records"}, []string{"list pods ", "patch " + vaps, "create " + vaps, "create pods a", "delete namespaces "}},
 		{"status", VerbStatus, here,
 			[]string{"list pods ", "get " + vaps, "get " + ksps + "a", "list configmaps records"}, []string{"update " + vaps, "patch namespaces ", "delete configmaps records"}},
-		{"apply everywhere", VerbApply, everywhere, []string{"create pods ", "patch " + ksps, "create pods/exec ", "create pods/portforward "}, []string{"patch " + vaps}},
-		{"status everywhere", VerbStatus, everywhere, []string{"create pods/exec "}, []string{"create pods/portforward ", "create pods "}},
+		{"apply everywhere", VerbApply, everywhere, []string{"create pods ", "patch " + ksps, "create pods/exec ", "create pods/portforward kubearmor", "get secrets/kubearmor-ca kubearmor"},
+			[]string{"patch " + vaps, "create pods/portforward ", "get secrets kubearmor", "get secrets "}},
+		{"status everywhere", VerbStatus, everywhere, []string{"create pods/exec "}, []string{"create pods/portforward kubearmor", "get secrets/kubearmor-ca kubearmor", "create pods "}},
 		{"rollback everywhere", VerbRollback, everywhere, []string{"delete " + ksps}, []string{"create pods/exec "}},
 	} {
 		perms := Needs(test.verb, test.work)
@@ -90,7 +92,7 @@ func TestRolesGrantWhatIsNeeded(t *testing.T) {
 		if len(got) != len(perms) {
 			t.Errorf("%s: %d rights are granted and %d needed", test.name, len(got), len(perms))
 		}
-		if slices.ContainsFunc(perms, func(p Permission) bool { return p.For == "" || p.Resource == "secrets" }) {
+		if slices.ContainsFunc(perms, func(p Permission) bool { return p.For == "" || p.Resource == "secrets" && p.Name == "" }) {
 			t.Errorf("%s: %+v", test.name, perms)
 		}
 	}
