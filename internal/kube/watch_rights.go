@@ -38,6 +38,7 @@ func WatchRights(feature WatchFeature) []rbacv1.PolicyRule {
 			{APIGroups: []string{""}, Resources: []string{"pods", "replicationcontrollers", "namespaces"}, Verbs: []string{"get"}},
 			{APIGroups: []string{"apps"}, Resources: []string{"deployments", "replicasets", "statefulsets", "daemonsets"}, Verbs: []string{"get"}},
 			{APIGroups: []string{"batch"}, Resources: []string{"jobs", "cronjobs"}, Verbs: []string{"get"}},
+			{APIGroups: []string{"security.kubearmor.com"}, Resources: []string{"kubearmorpolicies", "kubearmorclusterpolicies"}, Verbs: []string{"get"}},
 		}
 	case WatchLease:
 		return []rbacv1.PolicyRule{

@@ -28,13 +28,15 @@ type notebook struct {
 	lookedUp int
 	fail     error
 	expired  bool
+	uid      types.UID
+	noUID    error
 }
 
 func (n *notebook) UID(context.Context, *corev1.ObjectReference) (types.UID, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lookedUp++
-	return "uid", nil
+	return n.uid, n.noUID
 }
 
 func (n *notebook) CreateEvent(_ context.Context, e *eventsv1.Event) error {
@@ -84,7 +86,7 @@ func inBubble(t *testing.T, o k8sevents.Options, test func(t *testing.T, s *k8se
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		n := &notebook{}
+		n := &notebook{uid: "uid"}
 		o.Writer = n
 		s, said, stop := run(t, o)
 		tell(t, s, begin...)
@@ -236,6 +238,50 @@ func TestForbiddenEvents(t *testing.T) {
 		}
 		if n.lookedUp > 20 {
 			t.Errorf("%d attempts in ten minutes", n.lookedUp)
+		}
+	})
+}
+
+// An Event of a pod that is gone does not stand for one that has its name.
+func TestSameNameIsNotSameObject(t *testing.T) {
+	inBubble(t, k8sevents.Options{}, func(t *testing.T, s *k8sevents.Sink, n *notebook, _ *notices) {
+		pod := scan.Workload{Namespace: "shop", Kind: "Pod", Name: "db-0"}
+		for _, uid := range []types.UID{"first", "second"} {
+			n.mu.Lock()
+			n.uid = uid
+			n.mu.Unlock()
+			tell(t, s, finding(pod, "r", scan.SeverityHigh))
+			pass(time.Minute)
+			tell(t, s, scan.Event{Resolved: &scan.Resolved{What: scan.ResolvedWorkload, Workload: &pod}})
+		}
+		if len(n.repeats) > 0 || len(n.events) != 2 || n.events[1].Regarding.UID != "second" {
+			t.Errorf("%d events, repeats %v: want one on each pod", len(n.events), n.repeats)
+		}
+	})
+}
+
+// Without the right to UIDs Events are told, but where nobody looks for them: that is said
+// once, and when it is over.
+func TestForbiddenUIDs(t *testing.T) {
+	inBubble(t, k8sevents.Options{}, func(t *testing.T, s *k8sevents.Sink, n *notebook, said *notices) {
+		set := func(err error) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.noUID = err
+		}
+		set(apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, "web", nil))
+		for i := range 3 {
+			tell(t, s, finding(web, fmt.Sprint(i), scan.SeverityHigh))
+			pass(2 * time.Minute)
+		}
+		if e := said.errors(); n.len() != 3 || len(e) != 1 || !strings.Contains(e[0], "forbidden") || !strings.Contains(e[0], "Deployment") {
+			t.Errorf("%d events, notices %q", n.len(), e)
+		}
+		set(nil)
+		tell(t, s, finding(web, "after", scan.SeverityHigh))
+		pass(2 * time.Minute)
+		if last := said.all[len(said.all)-1]; last.Err != nil {
+			t.Errorf("its end is not told: %v", said.all)
 		}
 	})
 }

@@ -41,7 +41,7 @@ var errTooMany = errors.New("more happened than is told by Kubernetes Events: th
 // Run tells what is to be told until the context ends, and then for a few seconds what
 // still waits, as far as the limits go. What is left of that counts as left out.
 func (s *Sink) Run(ctx context.Context) error {
-	r := &runner{Sink: s, pause: s.opts.Retry}
+	r := &runner{Sink: s, pause: s.opts.Retry, hidden: map[string]bool{}}
 	// What is under way when the run ends is finished, or not even we know what was told.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -97,6 +97,8 @@ type runner struct {
 	failing  bool
 	lastTold time.Time
 	dropping bool
+	// hidden are the kinds of objects whose UIDs may not be read, which was told.
+	hidden map[string]bool
 }
 
 // step tells one thing, and returns zero, or how long there is nothing to tell.
@@ -186,6 +188,8 @@ func (r *runner) write(ctx context.Context, n *note, now time.Time) error {
 		// KubeArmor names the namespace of pods that nobody knows.
 		return nil
 	}
+	// What has the same name and another UID is another object.
+	object.UID = r.uid(ctx, n.id.row.Workload, object, now)
 	w := n.words()
 	key := eventKey{*object, w.reason, w.note}
 	if n.alert != nil || n.lost != nil {
@@ -212,7 +216,7 @@ func (r *runner) write(ctx context.Context, n *note, now time.Time) error {
 		}
 		// It was kept for its time.
 	}
-	event := r.event(ctx, object, namespace, n, w, count, now)
+	event := r.event(object, namespace, n, w, count, now)
 	e.name = event.Name
 	err := r.opts.Writer.CreateEvent(ctx, event)
 	if err == nil || apierrors.IsAlreadyExists(err) {
@@ -242,9 +246,8 @@ func series(count int, now time.Time) eventsv1.EventSeries {
 	return eventsv1.EventSeries{Count: int32(min(max(count, 2), 1<<30)), LastObservedTime: metav1.NewMicroTime(now)} //nolint:gosec // It is in bounds.
 }
 
-// event is an Event about an object, with the object's UID as far as that can be found.
-func (r *runner) event(ctx context.Context, object *corev1.ObjectReference, namespace string, n *note, w words, count int, now time.Time) *eventsv1.Event {
-	object.UID = r.uid(ctx, n.id.row.Workload, object, now)
+// event is an Event about an object.
+func (r *runner) event(object *corev1.ObjectReference, namespace string, n *note, w words, count int, now time.Time) *eventsv1.Event {
 	kind := corev1.EventTypeNormal
 	if w.warning {
 		kind = corev1.EventTypeWarning
@@ -276,6 +279,19 @@ func eventName(object string) string {
 	return object
 }
 
+// mayRead says that the UIDs of a kind may not be read, once, and when that is over.
+func (r *runner) mayRead(kind string, err error) {
+	switch forbidden := apierrors.IsForbidden(err); {
+	case forbidden && !r.hidden[kind]:
+		r.hidden[kind] = true
+		r.opts.Notify(sink.Notice{Sink: sinkName, Err: fmt.Errorf("without its UID kubectl describe shows no Events of a %s: %w", kind, err)})
+	case err == nil && r.hidden[kind]:
+		if delete(r.hidden, kind); len(r.hidden) == 0 && !r.failing {
+			r.opts.Notify(sink.Notice{Sink: sinkName})
+		}
+	}
+}
+
 // uid finds the UID of an object, as far as there is one. kubectl looks for the Events of
 // a node under its name.
 func (r *runner) uid(ctx context.Context, w scan.Workload, object *corev1.ObjectReference, now time.Time) types.UID {
@@ -293,6 +309,7 @@ func (r *runner) uid(ctx context.Context, w scan.Workload, object *corev1.Object
 	}
 	// Without it the Event is told all the same: by name.
 	uid, err := r.opts.Writer.UID(ctx, object)
+	r.mayRead(object.Kind, err)
 	if ctx.Err() == nil {
 		r.mu.Lock()
 		r.uids.put(w, uid, err == nil, now)
