@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
 	"github.com/escape-scanner/escape-scanner/internal/kube"
+	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
 const (
@@ -107,4 +109,10 @@ func (a *app) certificateFiles(w *config.Watch) (source.Certificates, error) {
 		*f.into = text
 	}
 	return certs, errors.Join(errs...)
+}
+
+// concerns tells whether an alert is about what was chosen by namespaces, none meaning
+// all. Those of nodes concern everybody.
+func concerns(namespaces []string, alert *armor.Alert) bool {
+	return len(namespaces) == 0 || alert.Namespace == "" || slices.Contains(namespaces, alert.Namespace)
 }

@@ -348,7 +348,7 @@ func (a *app) scanDemo(ctx context.Context, f *scanFlags, cfg *config.Config, h 
 		return a.scanSource(ctx, cluster, a.clusterOptions(f, cfg, a.start(scan.SourceDemo, demo.ClusterName)), f.saveInventory, cfg, h)
 	}
 	if f.alerts > 0 {
-		return a.scanDemoHearing(ctx, cluster, h, run)
+		return a.scanDemoHearing(ctx, cluster, splitNames(*f.kube.Namespace), h, run)
 	}
 	return run(h)
 }
@@ -364,7 +364,7 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 	}
 	run := func(h scan.Handler) error { return a.scanSource(ctx, cluster, opts, f.saveInventory, cfg, h) }
 	if f.alerts > 0 {
-		return clusterError(name, a.scanHearing(ctx, cluster, name, f.alerts, cfg, h, run))
+		return clusterError(name, a.scanHearing(ctx, cluster, name, f, cfg, h, run))
 	}
 	return clusterError(name, run(h))
 }

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -21,6 +22,8 @@ import (
 const (
 	// maxAlertedPods bounds of how many pods it is looked up whose they are.
 	maxAlertedPods = 10_000
+	// maxAlertedNamespaces are as many as are asked for their pods one by one.
+	maxAlertedNamespaces = 30
 	// unheard is what is not known when alerts are missing.
 	unheard = "what was done in containers meanwhile"
 )
@@ -30,19 +33,23 @@ type window struct {
 	a       *app
 	cluster scan.Cluster
 	name    string
-	folder  *alerts.Folder
-	next    scan.Handler
-	state   *scan.State
+	// namespaces are those that are audited, none for all.
+	namespaces []string
+	folder     *alerts.Folder
+	next       scan.Handler
+	state      *scan.State
 	// end is held back until the window is over.
 	end *scan.End
 
 	mu   sync.Mutex
 	pods map[scan.PodName]bool
+	// tooMany is true where there were more pods.
+	tooMany bool
 }
 
-func (a *app) newWindow(cluster scan.Cluster, name string, next scan.Handler) *window {
+func (a *app) newWindow(cluster scan.Cluster, name string, namespaces []string, next scan.Handler) *window {
 	return &window{
-		a: a, cluster: cluster, name: name, next: next, state: scan.NewState(), folder: alerts.NewFolder(alerts.Options{Cluster: name}),
+		a: a, cluster: cluster, name: name, namespaces: namespaces, next: next, state: scan.NewState(), folder: alerts.NewFolder(alerts.Options{Cluster: name}),
 		pods: map[scan.PodName]bool{},
 	}
 }
@@ -60,18 +67,22 @@ func (w *window) Handle(e scan.Event) error {
 
 // scanHearing scans the cluster and listens to KubeArmor meanwhile, for as long as the
 // window is wide.
-func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name string, width time.Duration, cfg *config.Config, h scan.Handler, run func(scan.Handler) error) error {
+func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name string, f *scanFlags, cfg *config.Config, h scan.Handler, run func(scan.Handler) error) error {
 	targets, err := a.kubeArmorTargets(ctx, cluster, &cfg.Watch)
 	if err != nil {
 		return err
 	}
-	w := a.newWindow(cluster, name, h)
-	hearing, stop := context.WithTimeout(ctx, width)
+	w := a.newWindow(cluster, name, splitNames(*f.kube.Namespace), h)
+	hearing, stop := context.WithTimeout(ctx, f.alerts)
 	defer stop()
 	attended := newAttendance(targets)
 	heard := make(chan error, 1)
+	lost := func(l scan.Lost) {
+		attended.lost(l)
+		w.folder.Lost(l)
+	}
 	go func() {
-		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: w.folder.Lost, State: attended.state})
+		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: lost, State: attended.state})
 	}()
 	if err := run(w); err != nil {
 		stop()
@@ -82,12 +93,12 @@ func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name strin
 	if err := <-heard; err != nil && hearing.Err() == nil {
 		return err
 	}
-	return w.finish(ctx, attended.unheard(unheard))
+	return w.finish(ctx, append(attended.unheard(unheard), attended.gaps(unheard)...))
 }
 
 // scanDemoHearing scans the demo cluster, with all of its alerts.
-func (a *app) scanDemoHearing(ctx context.Context, cluster scan.Cluster, h scan.Handler, run func(scan.Handler) error) error {
-	w := a.newWindow(cluster, demo.ClusterName, h)
+func (a *app) scanDemoHearing(ctx context.Context, cluster scan.Cluster, namespaces []string, h scan.Handler, run func(scan.Handler) error) error {
+	w := a.newWindow(cluster, demo.ClusterName, namespaces, h)
 	if err := run(w); err != nil {
 		return err
 	}
@@ -102,15 +113,53 @@ func (a *app) scanDemoHearing(ctx context.Context, cluster scan.Cluster, h scan.
 }
 
 func (w *window) take(alert armor.Alert) {
+	if !concerns(w.namespaces, &alert) {
+		return
+	}
 	w.folder.Add(alert, w.a.now())
-	if alert.Pod == "" {
+	if alert.Pod == "" || alert.Namespace == "" {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.pods) < maxAlertedPods {
-		w.pods[scan.PodName{Namespace: alert.Namespace, Name: alert.Pod}] = true
+	pod := scan.PodName{Namespace: alert.Namespace, Name: alert.Pod}
+	switch {
+	case w.pods[pod]:
+	case len(w.pods) < maxAlertedPods:
+		w.pods[pod] = true
+	default:
+		w.tooMany = true
 	}
+}
+
+// silence is what was lost of the alerts where somebody listened.
+type silence struct{ throttled, dropped int }
+
+func (s *silence) add(l *scan.Lost) {
+	switch {
+	case l.Reason == scan.LostThrottled:
+		s.throttled++
+	case l.Reason == scan.LostDropped && l.Source == "":
+		s.dropped += l.Alerts
+	}
+}
+
+// failures say that the window is not whole: what was done in it is not all known.
+func (s *silence) failures() []scan.Failure {
+	var failures []scan.Failure
+	if s.throttled > 0 {
+		failures = append(failures, scan.Failure{
+			Subject: "alerts", Reason: scan.FailureTooLarge, Affects: unheard,
+			Message: fmt.Sprintf("KubeArmor kept quiet for a while about what raised too many, %s", counted(s.throttled, "time")),
+		})
+	}
+	if s.dropped > 0 {
+		failures = append(failures, scan.Failure{
+			Subject: "alerts", Reason: scan.FailureTooLarge, Affects: unheard,
+			Message: fmt.Sprintf("%s could not be told, as there were too many different ones", counted(s.dropped, "alert")),
+		})
+	}
+	return failures
 }
 
 // finish tells the alerts, and then the end.
@@ -124,13 +173,20 @@ func (w *window) finish(ctx context.Context, failures []scan.Failure) error {
 		places, more = w.places(ctx)
 		failures = append(failures, more...)
 	}
+	var quiet silence
 	err := w.folder.Close(w.a.now(), func(namespace, pod string) (scan.Place, bool) {
 		p, ok := places[scan.PodName{Namespace: namespace, Name: pod}]
 		return p, ok
-	}, w.next.Handle)
+	}, func(e scan.Event) error {
+		if e.Lost != nil {
+			quiet.add(e.Lost)
+		}
+		return w.next.Handle(e)
+	})
 	if err != nil {
 		return err
 	}
+	failures = append(failures, quiet.failures()...)
 	for i := range failures {
 		if err := w.next.Handle(scan.Event{Failure: &failures[i]}); err != nil {
 			return err
@@ -153,10 +209,19 @@ func (w *window) places(ctx context.Context) (map[scan.PodName]scan.Place, []sca
 	for pod := range w.pods {
 		namespaces[pod.Namespace] = true
 	}
+	if len(namespaces) > maxAlertedNamespaces && len(w.namespaces) == 0 {
+		namespaces = map[string]bool{"": true}
+	}
 	var found []corev1.Pod
 	var failures []scan.Failure
+	if w.tooMany {
+		failures = append(failures, scan.Failure{
+			Subject: "pods of alerts", Reason: scan.FailureTooLarge, Affects: "whose the alerts are",
+			Message: fmt.Sprintf("alerts of more than %d pods were raised: the workloads of the rest were not looked up", maxAlertedPods),
+		})
+	}
 	chains := scan.NewChains(w.cluster, false)
-	for ns := range namespaces {
+	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		err := w.cluster.Pods(ctx, ns, func(page scan.PodPage) error {
 			for i := range page.Items {
 				p := &page.Items[i]

@@ -33,8 +33,9 @@ type streams struct {
 }
 
 func (s *streams) hear(ctx context.Context) error {
+	take := s.w.taker()
 	l := source.Listener{
-		Alert: func(alert armor.Alert) { s.w.folder.Add(alert, s.w.now()) },
+		Alert: func(alert armor.Alert) { take(alert, s.w.now()) },
 		Lost:  s.w.folder.Lost,
 		State: s.w.heardState,
 	}
@@ -46,6 +47,16 @@ func (s *streams) hear(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// taker takes in alerts, unless they are about what was not chosen.
+func (w *watcher) taker() func(alert armor.Alert, seen time.Time) {
+	namespaces := splitNames(*w.flags.kube.Namespace)
+	return func(alert armor.Alert, seen time.Time) {
+		if concerns(namespaces, &alert) {
+			w.folder.Add(alert, seen)
+		}
+	}
 }
 
 // heardState says that KubeArmor is listened to, or why it is not.
@@ -119,12 +130,12 @@ func (w *watcher) openReplay() (*replay, error) {
 // hear implements hearing. Lines that are no alerts are evidence that is lost.
 func (r *replay) hear(ctx context.Context) error {
 	defer r.in.Close()
-	began := r.w.now()
+	began, take := r.w.now(), r.w.taker()
 	err := source.Replay(ctx, r.in, r.pace, func(alert armor.Alert, received time.Time) error {
 		if received.IsZero() {
 			received = r.w.now()
 		}
-		r.w.folder.Add(alert, received)
+		take(alert, received)
 		return nil
 	})
 	bad, isBad := errors.AsType[*source.BadLinesError](err)
