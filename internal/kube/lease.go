@@ -121,15 +121,18 @@ type candidate struct {
 	o LeaseOptions
 	// won is set before the elector calls back that it leads.
 	won atomic.Bool
+	// renewed is the last renewal by another that was seen.
+	renewed metav1.Time
 
-	mu     sync.Mutex
-	told   Leadership
-	failed bool
-	reason metav1.StatusReason
+	mu   sync.Mutex
+	told Leadership
+	// failing are the requests that fail, by their verbs: who may read a Lease and not
+	// write it fails and succeeds by turns.
+	failing map[string]metav1.StatusReason
 }
 
 func newCandidate(o LeaseOptions, client coordinationv1client.LeasesGetter) *candidate {
-	return &candidate{o: o, Interface: &resourcelock.LeaseLock{
+	return &candidate{o: o, failing: map[string]metav1.StatusReason{}, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name},
 		Client:     client,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: o.Identity},
@@ -200,13 +203,19 @@ func (c *candidate) giveFree(ctx context.Context) {
 	})
 }
 
-// Get reads who leads.
+// Get reads who leads. Where another renews the Lease there is no trouble with it.
 func (c *candidate) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := c.Interface.Get(ctx)
-	if !apierrors.IsNotFound(err) {
-		c.note(ctx, err)
+	if apierrors.IsNotFound(err) {
+		c.note(ctx, "get", nil)
+		return record, raw, err
 	}
+	c.note(ctx, "get", err)
 	if err == nil && record.HolderIdentity != c.o.Identity {
+		if renewed := record.RenewTime; !renewed.Equal(&c.renewed) {
+			c.renewed = renewed
+			c.well()
+		}
 		c.tell(Leadership{Leader: record.HolderIdentity})
 	}
 	return record, raw, err
@@ -216,7 +225,7 @@ func (c *candidate) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord
 func (c *candidate) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	err := c.Interface.Create(ctx, record)
 	if !apierrors.IsAlreadyExists(err) {
-		c.note(ctx, err)
+		c.note(ctx, "create", err)
 	}
 	return err
 }
@@ -224,8 +233,11 @@ func (c *candidate) Create(ctx context.Context, record resourcelock.LeaderElecti
 // Update takes or renews the Lease. Another may have been faster.
 func (c *candidate) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	err := c.Interface.Update(ctx, record)
-	if !apierrors.IsConflict(err) {
-		c.note(ctx, err)
+	switch {
+	case err == nil:
+		c.well()
+	case !apierrors.IsConflict(err):
+		c.note(ctx, "update", err)
 	}
 	return err
 }
@@ -233,18 +245,34 @@ func (c *candidate) Update(ctx context.Context, record resourcelock.LeaderElecti
 // RecordEvent is called when the Lease is won, before anything else, and when it is lost.
 func (c *candidate) RecordEvent(string) { c.won.Store(true) }
 
-// note tells of an error, and of the end of errors.
-func (c *candidate) note(ctx context.Context, err error) {
+// note tells of an error of a request, and of the end of errors.
+func (c *candidate) note(ctx context.Context, verb string, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		// It was called off.
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	failed, reason := err != nil, apierrors.ReasonForError(err)
-	if failed != c.failed || failed && reason != c.reason {
-		c.failed, c.reason = failed, reason
+	reason := apierrors.ReasonForError(err)
+	before, failed := c.failing[verb]
+	switch {
+	case err != nil && (!failed || before != reason):
+		c.failing[verb] = reason
 		c.o.Failed(subject("lease "+c.o.Name, c.o.Namespace, err))
+	case err == nil && failed:
+		if delete(c.failing, verb); len(c.failing) == 0 {
+			c.o.Failed(nil)
+		}
+	}
+}
+
+// well tells the end of errors, whatever failed.
+func (c *candidate) well() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.failing) > 0 {
+		clear(c.failing)
+		c.o.Failed(nil)
 	}
 }
 

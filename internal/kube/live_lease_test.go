@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
@@ -258,5 +261,24 @@ func TestLeaseOptions(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("lease %s/%s: ", o.Namespace, o.Name)) {
 			t.Errorf("%d: %v", i, err)
 		}
+	}
+}
+
+// Who may read the Lease and not write it fails and succeeds by turns: that is one trouble.
+func TestLeaseTroubleIsToldOnce(t *testing.T) {
+	t.Parallel()
+	var told []error
+	c := newCandidate(LeaseOptions{Name: "watch", Namespace: "shop", Failed: func(err error) { told = append(told, err) }}, nil)
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}, "watch", nil)
+	for range 3 {
+		c.note(t.Context(), "update", forbidden)
+		c.note(t.Context(), "get", nil)
+	}
+	if len(told) != 1 || !errors.Is(told[0], forbidden) {
+		t.Errorf("told of %v, want one error", told)
+	}
+	c.well()
+	if len(told) != 2 || told[1] != nil {
+		t.Errorf("told of %v, want its end", told)
 	}
 }

@@ -38,6 +38,9 @@ const (
 // errTooMany is that there was more to tell than may be told.
 var errTooMany = errors.New("more happened than is told by Kubernetes Events: the least severe was left out")
 
+// errNotTaken is that Events are not taken; why was told when that began.
+var errNotTaken = errors.New("Kubernetes Events are not taken by the API server")
+
 // Run tells what is to be told until the context ends, and then for a few seconds what
 // still waits, as far as the limits go. What is left of that counts as left out.
 func (s *Sink) Run(ctx context.Context) error {
@@ -85,15 +88,16 @@ func (r *runner) giveUp() {
 	defer r.mu.Unlock()
 	if dropped := r.waits.dropped + r.waits.len(); dropped > 0 {
 		r.waits.dropped = 0
-		r.opts.Notify(sink.Notice{Sink: sinkName, Err: errTooMany, Dropped: dropped})
+		r.opts.Notify(sink.Notice{Sink: sinkName, Err: r.whyDropped(), Dropped: dropped})
 	}
 }
 
 // runner is the state of a run.
 type runner struct {
 	*Sink
-	pause    time.Duration
-	resume   time.Time
+	pause  time.Duration
+	resume time.Time
+	// failing is true from an Event that was not taken to one that was.
 	failing  bool
 	lastTold time.Time
 	dropping bool
@@ -137,10 +141,18 @@ func (r *runner) tellDropped(now time.Time) time.Duration {
 	r.waits.dropped, r.dropping = 0, dropped > 0
 	n := sink.Notice{Sink: sinkName, Dropped: dropped}
 	if dropped > 0 {
-		n.Err = errTooMany
+		n.Err = r.whyDropped()
 	}
 	r.opts.Notify(n)
 	return r.opts.Tell
+}
+
+// whyDropped is why Events are left out.
+func (r *runner) whyDropped() error {
+	if r.failing {
+		return errNotTaken
+	}
+	return errTooMany
 }
 
 // sinkName is what the sink is called in its notices.
