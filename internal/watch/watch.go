@@ -90,6 +90,10 @@ type Loop struct {
 	batch  time.Time
 	events int
 	stale  []scan.Failure
+	// more is true while the posture has something left to judge, and updated is when it
+	// last judged.
+	more    bool
+	updated time.Time
 }
 
 // attachment is a handler that came later. It lives in the loop's goroutine, but for
@@ -99,6 +103,26 @@ type attachment struct {
 	failed  func(error)
 	begun   bool
 	gone    bool
+	// busy is held while the handler is called: who detaches waits for that.
+	busy sync.Mutex
+}
+
+// call calls the handler, unless it has left.
+func (a *attachment) call(l *Loop, f func(scan.Handler) error) {
+	a.busy.Lock()
+	defer a.busy.Unlock()
+	l.mu.Lock()
+	gone := a.gone
+	l.mu.Unlock()
+	if gone {
+		return
+	}
+	if err := f(a.handler); err != nil {
+		l.mu.Lock()
+		a.gone = true
+		l.mu.Unlock()
+		a.failed(err)
+	}
 }
 
 // New makes a loop. It is run once.
@@ -109,20 +133,24 @@ func New(o Options) *Loop {
 	if o.AlertsEvery <= 0 {
 		o.AlertsEvery = 200 * time.Millisecond
 	}
-	l := &Loop{Options: o, state: scan.NewState(), nudge: make(chan struct{}, 1)}
-	l.beat()
-	return l
+	return &Loop{Options: o, state: scan.NewState(), nudge: make(chan struct{}, 1)}
 }
 
-// Alive is when the loop last moved. It does so at least every second.
-func (l *Loop) Alive() time.Time { return time.Unix(0, l.alive.Load()) }
+// Alive is when the loop last moved, zero before it runs. It does so at least every
+// second, unless it waits for a handler.
+func (l *Loop) Alive() time.Time {
+	if at := l.alive.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
 
 // Pictured reports whether the first picture is complete.
 func (l *Loop) Pictured() bool { return l.pictured.Load() }
 
 // Attach gives a handler the picture as it is, as soon as there is one, and from then
 // on every event, until detach is called. An error of such a handler detaches it, and
-// is given to failed.
+// is given to failed. Once detach has returned the handler is not called any more.
 func (l *Loop) Attach(h scan.Handler, failed func(error)) (detach func()) {
 	a := &attachment{handler: h, failed: failed}
 	l.mu.Lock()
@@ -131,8 +159,10 @@ func (l *Loop) Attach(h scan.Handler, failed func(error)) (detach func()) {
 	l.wake()
 	return func() {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		a.gone = true
+		l.mu.Unlock()
+		a.busy.Lock()
+		defer a.busy.Unlock()
 	}
 }
 
@@ -157,6 +187,7 @@ func (l *Loop) beat() { l.alive.Store(l.Now().UnixNano()) }
 // closed. The stream ends with an End event in both cases, and the error is nil; other
 // errors are those of the posture and of the handler.
 func (l *Loop) Run(ctx context.Context) error {
+	l.beat()
 	l.batch = l.Now()
 	if err := l.Posture.Begin(ctx, l.handler()); err != nil {
 		return err
@@ -189,11 +220,7 @@ func (l *Loop) follow(ctx context.Context) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
-		if at := l.Posture.NextAt(); at.IsZero() {
-			next.Stop()
-		} else {
-			next.Reset(max(at.Sub(l.Now()), 0))
-		}
+		l.arm(next)
 		l.beat()
 		var err error
 		select {
@@ -211,7 +238,8 @@ func (l *Loop) follow(ctx context.Context) error {
 				err = l.update(ctx, c)
 			}
 		case <-next.C:
-			err = l.update(ctx, scan.Changes{})
+			// What is new comes before what is left.
+			err = l.update(ctx, l.take())
 		case <-l.nudge:
 			err = l.nudged(ctx)
 		case <-heard.C:
@@ -233,36 +261,45 @@ func newTimer() *time.Timer {
 	return t
 }
 
-// update judges what changed, and goes on with what is left of an earlier change while
-// nothing newer comes.
-func (l *Loop) update(ctx context.Context, c scan.Changes) error {
-	for {
-		began := time.Now()
-		l.batch, l.events = l.Now(), 0
-		more, err := l.Posture.Update(ctx, c, l.handler())
-		if err != nil {
-			return err
-		}
-		if err := l.endBatch(); err != nil {
-			return err
-		}
-		if l.Observe != nil {
-			l.Observe(Turn{Changes: c, Duration: time.Since(began), Events: l.events})
-		}
-		l.beat()
-		if !more || ctx.Err() != nil {
-			return nil
-		}
-		c = scan.Changes{}
-		if l.Feed != nil {
-			// What is new comes before what is left.
-			c = l.Feed.Take()
-		}
-		l.batch = l.Now()
-		if err := errors.Join(l.flushAlerts(false), l.endBatch()); err != nil {
-			return err
-		}
+// arm sets the timer to when the posture is to be asked without a change: at once, when
+// it has more to judge, but beside all else that the loop has to do. Otherwise it is not
+// asked more often than changes would ask it.
+func (l *Loop) arm(next *time.Timer) {
+	if l.more {
+		next.Reset(0)
+		return
 	}
+	at := l.Posture.NextAt()
+	if at.IsZero() {
+		next.Stop()
+		return
+	}
+	next.Reset(max(at.Sub(l.Now()), l.Window-time.Since(l.updated), 0))
+}
+
+// take is what changed, where something can.
+func (l *Loop) take() scan.Changes {
+	if l.Feed == nil {
+		return scan.Changes{}
+	}
+	return l.Feed.Take()
+}
+
+// update judges what changed, as much of it as the posture does in one turn.
+func (l *Loop) update(ctx context.Context, c scan.Changes) (err error) {
+	began := time.Now()
+	l.batch, l.events = l.Now(), 0
+	if l.more, err = l.Posture.Update(ctx, c, l.handler()); err != nil {
+		return err
+	}
+	if err := l.endBatch(); err != nil {
+		return err
+	}
+	l.updated = time.Now()
+	if l.Observe != nil {
+		l.Observe(Turn{Changes: c, Duration: l.updated.Sub(began), Events: l.events})
+	}
+	return nil
 }
 
 // nudged does what was asked for from outside.
@@ -289,9 +326,7 @@ func (l *Loop) attach() {
 	for _, a := range list {
 		if !a.begun {
 			a.begun = true
-			if err := l.Tell(a.handler); err != nil {
-				l.drop(a, err)
-			}
+			a.call(l, l.Tell)
 		}
 	}
 }
@@ -314,13 +349,6 @@ func (l *Loop) Tell(h scan.Handler) error {
 		}
 	}
 	return tally.Handle(scan.Event{End: &scan.End{Pods: pods}})
-}
-
-func (l *Loop) drop(a *attachment, err error) {
-	l.mu.Lock()
-	a.gone = true
-	l.mu.Unlock()
-	a.failed(err)
 }
 
 // lookStale takes in what is not followed.
@@ -353,15 +381,14 @@ func (l *Loop) handler() scan.Handler {
 	return scan.HandlerFunc(func(e scan.Event) error {
 		e.Time = l.batch.UTC()
 		l.events++
+		l.beat()
 		// A State never fails.
 		_ = l.state.Handle(e)
 		if err := l.Handler.Handle(e); err != nil {
 			return err
 		}
 		for _, a := range l.listeners() {
-			if err := a.handler.Handle(e); err != nil {
-				l.drop(a, err)
-			}
+			a.call(l, func(h scan.Handler) error { return h.Handle(e) })
 		}
 		return nil
 	})
@@ -384,9 +411,7 @@ func (l *Loop) listeners() []*attachment {
 // left.
 func (l *Loop) endBatch() error {
 	for _, a := range l.listeners() {
-		if err := flush(a.handler); err != nil {
-			l.drop(a, err)
-		}
+		a.call(l, flush)
 	}
 	l.mu.Lock()
 	l.attached = slices.DeleteFunc(l.attached, func(a *attachment) bool { return a.gone })
