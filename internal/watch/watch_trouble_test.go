@@ -36,6 +36,7 @@ func TestBacklogStarvesNobody(t *testing.T) {
 		<-time.After(time.Second)
 		l.Attach(late, func(err error) { t.Errorf("failed: %v", err) })
 		l.SetExceptions(make([]scan.Exception, 2))
+		<-time.After(500 * time.Millisecond)
 		f.mu.Lock()
 		f.stale = []scan.Failure{{Subject: "watch of pods"}}
 		f.mu.Unlock()
