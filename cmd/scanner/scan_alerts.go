@@ -86,7 +86,7 @@ func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name strin
 	}()
 	if err := run(w); err != nil {
 		stop()
-		<-heard
+		_ = <-heard // That it was stopped.
 		return err
 	}
 	// What is said of the window comes with the rest, so it is waited for.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io/fs"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -20,7 +21,12 @@ var _ scan.Mirror = (*stillCluster)(nil)
 
 // demoMirror is the demo cluster.
 func demoMirror(ctx context.Context) (*stillCluster, error) {
-	cluster, err := snapshot.Load(ctx, demo.Files(), demo.ServerVersion)
+	return newStill(ctx, demo.Files(), demo.ServerVersion)
+}
+
+// newStill reads the files of a cluster.
+func newStill(ctx context.Context, files fs.FS, version string) (*stillCluster, error) {
+	cluster, err := snapshot.Load(ctx, files, version)
 	if err != nil {
 		return nil, err
 	}
