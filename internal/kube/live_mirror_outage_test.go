@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -392,4 +393,24 @@ func TestLiveMirrorDoubtsThatAKindIsGone(t *testing.T) {
 
 func kindKSPResource() schema.GroupResource {
 	return schema.GroupResource{Group: kindKSP.Group, Resource: "kubearmorpolicies"}
+}
+
+// A server that comes back with another history, as after a restore of etcd, has other
+// pods: those that it does not have are gone, and what comes is seen.
+func TestLiveMirrorOfAnotherHistory(t *testing.T) {
+	t.Parallel()
+	server := kubetest.New(t)
+	ns := server.Namespace(t, nil)
+	for i := range 40 {
+		makePods(t, server.Client(), ns, fmt.Sprintf("old-%02d", i))
+	}
+	m := follow(t, server.Config(), Options{}, MirrorOptions{Namespaces: []string{ns}})
+	server.Forget(t)
+	if _, err := server.Client().CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	makePods(t, server.Client(), ns, "new")
+	c := &told{m: m}
+	c.until(t, "the pods are those of the new history", func() bool { return slices.Equal(podNames(t, m, ns), []string{"new"}) })
+	c.until(t, "followed", func() bool { return len(m.Stale()) == 0 })
 }

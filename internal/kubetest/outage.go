@@ -20,9 +20,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// restarted is an API server that was started after a kill.
+// restarted is a process that was started after a kill.
 type restarted struct {
-	cmd *exec.Cmd
+	name string
+	cmd  *exec.Cmd
 	// ended is closed when the process has ended.
 	ended chan struct{}
 }
@@ -32,7 +33,12 @@ type restarted struct {
 // test's own.
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()
-	pid, err := s.processes.pid(apiServerName)
+	s.kill(tb, apiServerName)
+}
+
+func (s *Server) kill(tb testing.TB, name string) {
+	tb.Helper()
+	pid, err := s.processes.pid(name)
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGKILL)
 	}
@@ -41,7 +47,7 @@ func (s *Server) Kill(tb testing.TB) {
 			func(context.Context) (bool, error) { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), nil })
 	}
 	if err != nil {
-		tb.Fatalf("kill the API server: %v", err)
+		tb.Fatalf("kill %s: %v", name, err)
 	}
 }
 
@@ -49,28 +55,10 @@ func (s *Server) Kill(tb testing.TB) {
 // address, and returns when it is ready.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
-	text, err := os.ReadFile(filepath.Join(s.processes.dir, apiServerName+".args"))
-	if err != nil {
-		tb.Fatalf("restart the API server: %v", err)
-	}
-	process := s.processes.apiServer
-	cmd := exec.Command(process.path, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
-	cmd.Stdout, cmd.Stderr = process.log, process.log
-	// An interrupt from the terminal is for the tests, not for what they started.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("restart the API server: %v", err)
-	}
-	r := &restarted{cmd: cmd, ended: make(chan struct{})}
-	go func() {
-		defer close(r.ended)
-		// How it ended shows in its log.
-		_ = cmd.Wait()
-	}()
-	s.again = r
-	err = wait.PollUntilContextTimeout(tb.Context(), pollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
+	s.again = s.run(tb, s.processes.apiServer, apiServerName)
+	err := wait.PollUntilContextTimeout(tb.Context(), pollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
-		case <-r.ended:
+		case <-s.again.ended:
 			return false, errors.New("it ended")
 		default:
 		}
@@ -82,18 +70,54 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
+// Forget kills both processes and starts them again with nothing stored: another cluster
+// under the same address, whose resource versions begin anew.
+func (s *Server) Forget(tb testing.TB) {
+	tb.Helper()
+	s.Kill(tb)
+	s.kill(tb, etcdName)
+	if err := os.RemoveAll(filepath.Join(s.processes.etcd.data, "member")); err != nil {
+		tb.Fatalf("forget: %v", err)
+	}
+	s.etcdAgain = s.run(tb, s.processes.etcd, etcdName)
+	s.Restart(tb)
+}
+
+// run starts a process with the arguments that it had.
+func (s *Server) run(tb testing.TB, process process, name string) *restarted {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(s.processes.dir, name+".args"))
+	if err != nil {
+		tb.Fatalf("restart %s: %v", name, err)
+	}
+	cmd := exec.Command(process.path, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
+	cmd.Stdout, cmd.Stderr = process.log, process.log
+	// An interrupt from the terminal is for the tests, not for what they started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("restart %s: %v", name, err)
+	}
+	r := &restarted{name: name, cmd: cmd, ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		// How it ended shows in its log.
+		_ = cmd.Wait()
+	}()
+	return r
+}
+
 func (r *restarted) stop() error {
 	if r == nil {
 		return nil
 	}
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("restarted API server: %w", err)
+		return fmt.Errorf("restarted %s: %w", r.name, err)
 	}
 	select {
 	case <-r.ended:
 		return nil
 	case <-time.After(startTimeout):
-		return errors.Join(errors.New("restarted API server did not stop"), r.cmd.Process.Kill())
+		return errors.Join(fmt.Errorf("restarted %s did not stop", r.name), r.cmd.Process.Kill())
 	}
 }
 

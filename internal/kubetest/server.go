@@ -35,8 +35,8 @@ type Server struct {
 	// not.
 	users sync.Mutex
 
-	// again is the API server that was started after a kill.
-	again *restarted
+	// again and etcdAgain are the API server and etcd that were started after a kill.
+	again, etcdAgain *restarted
 
 	// crds guards installed.
 	crds      sync.Mutex
@@ -133,7 +133,7 @@ func New(tb testing.TB, options ...Option) *Server {
 // Stop ends both processes, waits for them, and removes their files. A stopped
 // Server cannot be started again.
 func (s *Server) Stop() error {
-	return errors.Join(s.again.stop(), stop(s.environment, s.processes))
+	return errors.Join(s.again.stop(), s.etcdAgain.stop(), stop(s.environment, s.processes))
 }
 
 func stop(environment *envtest.Environment, processes *processes) error {
