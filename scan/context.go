@@ -67,7 +67,7 @@ func readSurroundings(ctx context.Context, cluster Cluster, opts *ClusterOptions
 		now: opts.Start.Time, probes: opts.Probes, manifests: opts.manifests,
 		namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*nodeState{}, strange: map[string]*nodeState{},
 		classes: opts.classes, decoded: opts.decoded,
-		admission: &admission.Set{Server: serverPSS(server)},
+		admission: &admission.Set{Server: serverPSS(server), Standards: &admission.Standards{}},
 	}
 	if s.classes == nil {
 		s.classes = nodeClasses{}

@@ -28,10 +28,12 @@ type TrackerOptions struct {
 const (
 	defaultSettle = 10 * time.Second
 	defaultBudget = 64
-	// wholeEvery is how often, at most, what hangs on all rows is told while changes
-	// pour in, and wholeLast how long it waits for rows that are still to be judged.
-	wholeEvery = time.Second
-	wholeLast  = 5 * time.Second
+	// wholeEvery is how often, at most, what hangs on all rows is told while changes pour
+	// in, and wholePerRow as much for each row: where there are many of them it takes a
+	// while. wholeLast is how long it waits for rows that are still to be judged.
+	wholeEvery  = 250 * time.Millisecond
+	wholePerRow = 100 * time.Microsecond
+	wholeLast   = 5 * time.Second
 )
 
 // Tracker keeps the picture of a cluster that changes, and tells what is other than it
@@ -214,7 +216,7 @@ func (t *Tracker) NextAt() time.Time {
 		by(t.at)
 	}
 	if t.wholeDirty {
-		by(t.wholeAt.Add(wholeEvery))
+		by(t.wholeAt.Add(t.wholePause()))
 	}
 	for row := range t.counting {
 		by(row.counted.Add(t.opts.Settle))

@@ -215,12 +215,25 @@ func (l listedOwners) Owner(ctx context.Context, namespace string, kind schema.G
 		if l.everywhere {
 			scope = ""
 		}
-		err := l.Owners(ctx, scope, kind, func([]Owner) error { return errEnough })
-		if err != nil && !errors.Is(err, errEnough) {
+		if err := l.unlisted(ctx, scope, kind); err != nil {
 			return Owner{}, err
 		}
 	}
 	return l.OwnerReader.Owner(ctx, namespace, kind, name)
+}
+
+// unlisted is why the owners of a kind cannot be listed, nil where they can.
+func (l listedOwners) unlisted(ctx context.Context, namespace string, kind schema.GroupVersionKind) error {
+	if quick, ok := l.OwnerReader.(interface {
+		OwnersUnread(ctx context.Context, namespace string, kind schema.GroupVersionKind) error
+	}); ok {
+		return quick.OwnersUnread(ctx, namespace, kind)
+	}
+	err := l.Owners(ctx, namespace, kind, func([]Owner) error { return errEnough })
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // unresolve forgets the owners of a cohort's pods.

@@ -51,7 +51,12 @@ func (t *Tracker) wholeDue() bool {
 	if len(t.dirty) > 0 {
 		return since >= wholeLast
 	}
-	return since >= wholeEvery
+	return since >= t.wholePause()
+}
+
+// wholePause is how long the whole is not looked at again.
+func (t *Tracker) wholePause() time.Duration {
+	return min(wholeLast, max(wholeEvery, time.Duration(len(t.rows))*wholePerRow))
 }
 
 // whole is what holds of the whole now, in the order of a scan.

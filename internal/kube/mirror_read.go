@@ -171,6 +171,11 @@ func (m *Mirror) Owners(ctx context.Context, namespace string, kind schema.Group
 	return nil
 }
 
+// OwnersUnread is the error of Owners, without the owners: there may be thousands.
+func (m *Mirror) OwnersUnread(ctx context.Context, namespace string, kind schema.GroupVersionKind) error {
+	return m.scoped(ctx, feedKey{role: roleOwners, kind: kind, namespace: namespace}).feed.state()
+}
+
 // Owner gives one object, of any kind. Where the kind cannot be followed, the server is
 // asked, and again from time to time.
 func (m *Mirror) Owner(ctx context.Context, namespace string, kind schema.GroupVersionKind, name string) (scan.Owner, error) {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	psa "k8s.io/pod-security-admission/api"
@@ -24,6 +25,10 @@ const defaultLevel = "the default of the API server's own configuration, which n
 // newest checks are taken. The first ruling is that of enforce; those of warn and
 // audit follow where they would refuse what enforce admits.
 func JudgePodSecurity(s Subject, server psa.Version) []Ruling {
+	return (&Set{Server: server}).judgePodSecurity(s)
+}
+
+func (set *Set) judgePodSecurity(s Subject) []Ruling {
 	by := Ref{Mechanism: PodSecurity, Kind: "Namespace", Name: s.Pod.Namespace, Rule: "enforce"}
 	if s.Namespace == nil {
 		why := cmp.Or(s.NamespaceUnknown, "it was not read")
@@ -31,19 +36,20 @@ func JudgePodSecurity(s Subject, server psa.Version) []Ruling {
 	}
 	by.Name = s.Namespace.Name
 	labels := readPSALabels(s.Namespace)
-	enforce := judgeEnforce(s, labels, server)
+	enforce := set.judgeEnforce(s, labels)
 	enforce.By = by
 	rulings := []Ruling{enforce}
 	if enforce.Answer == Refuses {
 		return rulings
 	}
-	return append(rulings, judgeReports(s, labels, server, by)...)
+	return append(rulings, set.judgeReports(s, labels, by)...)
 }
 
 // judgeEnforce is the ruling of the enforce label.
-func judgeEnforce(s Subject, labels psaLabels, server psa.Version) Ruling {
+func (set *Set) judgeEnforce(s Subject, labels psaLabels) Ruling {
+	server := set.Server
 	enforce := labels.policy.Enforce
-	refused := standardsOf(enforce, server).judge(s.Pod)
+	refused := set.standardsOf(enforce).judge(s.Pod)
 	if len(refused.ids) > 0 {
 		message := fmt.Sprintf("violates PodSecurity %q: %s", enforce.String(), refused.detail)
 		if value, invalid := labels.invalid[psa.EnforceLevelLabel]; invalid {
@@ -57,7 +63,7 @@ func judgeEnforce(s Subject, labels psaLabels, server psa.Version) Ruling {
 		ruling.Message = "the namespace has no label enforce: " + defaultLevel
 	case labels.pinned(psa.EnforceVersionLabel, enforce, server):
 		newest := psa.LevelVersion{Level: enforce.Level, Version: newestFor(server)}
-		if later := standardsOf(newest, server).judge(s.Pod); len(later.ids) > 0 {
+		if later := set.standardsOf(newest).judge(s.Pod); len(later.ids) > 0 {
 			ruling.Controls = later.ids
 			ruling.Toothless = oldVersion(enforce, server, later.ids, "would refuse this pod")
 		}
@@ -66,10 +72,10 @@ func judgeEnforce(s Subject, labels psaLabels, server psa.Version) Ruling {
 }
 
 // judgeReports are the rulings of warn and audit for a pod that enforce admits.
-func judgeReports(s Subject, labels psaLabels, server psa.Version, by Ref) []Ruling {
+func (set *Set) judgeReports(s Subject, labels psaLabels, by Ref) []Ruling {
 	var rulings []Ruling
 	for _, mode := range labels.reports() {
-		refused := standardsOf(mode.policy, server).judge(s.Pod)
+		refused := set.standardsOf(mode.policy).judge(s.Pod)
 		if len(refused.ids) == 0 {
 			continue
 		}
@@ -257,6 +263,33 @@ func standardsOf(lv psa.LevelVersion, server psa.Version) standards {
 	}
 	checks = slices.DeleteFunc(checks, func(c standard) bool { return slices.Contains(overridden, c.id) })
 	checks.sort()
+	return checks
+}
+
+// Standards keeps the checks of the Pod Security Standards that were needed so far: to put
+// them together takes longer than to judge a pod by them. It is safe for concurrent use.
+type Standards struct {
+	// known are by standardsKey.
+	known sync.Map
+}
+
+type standardsKey struct {
+	of     psa.LevelVersion
+	server psa.Version
+}
+
+func (set *Set) standardsOf(lv psa.LevelVersion) standards {
+	if set.Standards == nil {
+		return standardsOf(lv, set.Server)
+	}
+	key := standardsKey{lv, set.Server}
+	if known, ok := set.Standards.known.Load(key); ok {
+		if checks, ok := known.(standards); ok {
+			return checks
+		}
+	}
+	checks := standardsOf(lv, set.Server)
+	set.Standards.known.Store(key, checks)
 	return checks
 }
 

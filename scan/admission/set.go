@@ -44,6 +44,9 @@ type Set struct {
 	// Missing is what could not be read, a sentence each. Where nothing else refuses,
 	// it leaves the answer unknown.
 	Missing []string
+	// Standards keeps the checks of the Pod Security Standards; nil has them put together
+	// each time.
+	Standards *Standards
 }
 
 // mirrorAnnotation marks a pod that the kubelet started from a file.
@@ -52,7 +55,7 @@ const mirrorAnnotation = corev1.MirrorPodAnnotationKey
 // Decide says whether the API server would take the pod: refused when one refuses,
 // else unknown when one is unknown or something is missing, else admitted.
 func (s *Set) Decide(sub Subject) Decision {
-	d := Decision{Rulings: JudgePodSecurity(sub, s.Server)}
+	d := Decision{Rulings: s.judgePodSecurity(sub)}
 	t := targetOf(sub)
 	for _, p := range s.Kyverno {
 		d.Rulings = append(d.Rulings, p.judge(t, s.Exceptions, s.KyvernoDoubt)...)
