@@ -277,7 +277,7 @@ func (t *WatchText) end(end *scan.End) {
 	if !t.pictured {
 		t.summary(end)
 	}
-	text := "the watch was stopped"
+	text := "the watch is over"
 	style := bold
 	if end.Interrupted {
 		text, style = "the watch was cut short: what came after this is not known", alarm

@@ -171,8 +171,12 @@ func (t *WatchText) minute() {
 		}
 	}
 	if h := &m.heard; h.deeds > 0 {
+		during := ""
+		if m.over(t.clock) {
+			during = " in a minute"
+		}
 		t.line(t.clock, span{text: "ALERTS", style: bold, pad: len("INCIDENT")},
-			span{text: fmt.Sprintf("%d in a minute that are no incidents, %d of them stopped:", h.deeds, h.stopped)},
+			span{text: fmt.Sprintf("%d%s that are no incidents, %d of them stopped:", h.deeds, during, h.stopped)},
 			span{text: h.classes()})
 	}
 	m.next()
@@ -222,14 +226,21 @@ func alertSpans(a *scan.Alert, s *scan.Start) []span {
 	return spans
 }
 
-// alertFacts are the rest of an alert, in words that others chose. No text takes more
-// than limit cells.
+// alertFacts are the rest of an alert, in words that others chose, but for what was said:
+// the process where the resource begins with it, and the paths that the reason names. No
+// text takes more than limit cells.
 func alertFacts(a *scan.Alert, limit int) []span {
+	process, paths := a.Process, slices.DeleteFunc(slices.Clone(a.Paths), func(path string) bool {
+		return slices.Contains(strings.FieldsFunc(a.Reason, isNoWord), path)
+	})
+	if a.Resource == process || strings.HasPrefix(a.Resource, process+" ") {
+		process = ""
+	}
 	var spans []span
 	for _, fact := range [][2]string{
 		{"container", a.Container}, {"pod", a.Pod}, {"node", a.Node}, {a.Operation, a.Resource},
-		{"by", a.Process}, {"called by", a.Parent}, {"policy", a.Policy}, {"action", a.Action}, {"result", a.Result},
-		{"paths", strings.Join(a.Paths, ", ")}, {"claims", a.Claims}, {"ATT&CK", strings.Join(a.Techniques, ", ")},
+		{"by", process}, {"called by", a.Parent}, {"policy", a.Policy}, {"action", a.Action}, {"result", a.Result},
+		{"paths", strings.Join(paths, ", ")}, {"claims", a.Claims}, {"ATT&CK", strings.Join(a.Techniques, ", ")},
 	} {
 		if text := labelled(Clean(fact[0]), Clean(fact[1])); text != "" {
 			spans = append(spans, span{text: shorten(text, limit), style: dim})
@@ -238,10 +249,17 @@ func alertFacts(a *scan.Alert, limit int) []span {
 	return spans
 }
 
+// isNoWord reports whether a letter stands between the names in a sentence.
+func isNoWord(r rune) bool { return strings.ContainsRune(" ,;:()", r) }
+
 // lostSpans are a time of which alerts are missing.
 func lostSpans(l *scan.Lost, zone *time.Location) []span {
 	when := "since " + stampOf(l.From, zone)
-	if !l.To.IsZero() {
+	switch {
+	case l.To.IsZero():
+	case l.To.Sub(l.From).Round(time.Second) == 0:
+		when = "at " + stampOf(l.From, zone)
+	default:
 		when = fmt.Sprintf("from %s to %s (%s)", stampOf(l.From, zone), stampOf(l.To, zone), l.To.Sub(l.From).Round(time.Second))
 	}
 	where := l.Source

@@ -313,7 +313,7 @@ func TestWatchLogCountsAlerts(t *testing.T) {
 	text := news(t, s)
 	for want, n := range map[string]int{
 		"ALERTS    35 in a minute that are no incidents, 35 of them stopped:  35 deployment tool": 1,
-		"ALERTS    1 in a minute that are no incidents, 1 of them stopped:  1 deployment tool":    1,
+		"ALERTS    1 that are no incidents, 1 of them stopped:  1 deployment tool":                1,
 		"INCIDENT  CRITICAL  capability  not stopped  shop/Deployment/app-00  EXPOSED":            1,
 		"GOES ON   CRITICAL  capability  not stopped  shop/Deployment/app-00  EXPOSED  40 times":  1,
 		"ALERT     LOW": 0,
@@ -393,7 +393,7 @@ func TestWatchLogNeedsNoFlush(t *testing.T) {
 	}
 	// A scan is a picture and an end.
 	text := string(write(t, f, layeredEvents()))
-	if !strings.Contains(text, "VERDICTS  3 exposed") || !strings.Contains(text, "END  the watch was stopped") {
+	if !strings.Contains(text, "VERDICTS  3 exposed") || !strings.Contains(text, "END  the watch is over") {
 		t.Errorf("of a scan it says\n%s", text)
 	}
 }
