@@ -119,6 +119,9 @@ type fold struct {
 	// alerts of a recording are of another time.
 	flushed uint64
 	grew    time.Time
+	// judged is how it was told first as an incident of a place that was known: what
+	// becomes of the place later takes nothing of it back.
+	judged *scan.Alert
 	// astray: it was told without a place. closed: it takes no more.
 	astray, closed bool
 	older, newer   *fold
@@ -165,6 +168,13 @@ func (d *fold) alert(place *scan.Place, cluster string) *scan.Alert {
 	}
 	if d.key.kind != "" {
 		out.Reason += joinedReason
+	}
+	switch {
+	case out.Incident && place != nil && d.judged == nil:
+		d.judged = out
+	case !out.Incident && d.judged != nil:
+		was := *d.judged
+		out = &was
 	}
 	return out
 }

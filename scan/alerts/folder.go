@@ -111,8 +111,8 @@ func (f *Folder) Add(a armor.Alert, seen time.Time) {
 // usable is a time that can be shown: that of the node, except where its clock says
 // nothing or a time that is still to come.
 func usable(at, seen time.Time) time.Time {
-	const ahead = 5 * time.Minute
-	if at.Unix() <= 0 || at.After(seen.Add(ahead)) {
+	const ahead, first = 5 * time.Minute, 2020 // There was no KubeArmor before.
+	if at.Year() < first || at.After(seen.Add(ahead)) {
 		return seen
 	}
 	return at

@@ -269,7 +269,7 @@ func TestVarietyOfEveryField(t *testing.T) {
 
 func TestTimesThatAreNone(t *testing.T) {
 	t.Parallel()
-	for name, when := range map[string]time.Time{"none": {}, "1970": time.Unix(0, 0), "the far future": noon.AddDate(40, 0, 0)} {
+	for name, when := range map[string]time.Time{"none": {}, "1970": time.Unix(0, 0), "a node without a battery": time.Unix(3600, 0), "the far future": noon.AddDate(40, 0, 0)} {
 		f, s := alerts.NewFolder(alerts.Options{}), newSink()
 		f.Add(at(runs("/usr/bin/curl", ""), when), noon)
 		must(t, f.Close(noon, nil, s.emit))
@@ -432,6 +432,49 @@ func TestAddBesideFlush(t *testing.T) {
 			}
 			return
 		default:
+		}
+	}
+}
+
+// What was an incident when it was done is one, whatever becomes of the workload; what
+// was one only because nothing was known of its pod is judged anew.
+func TestIncidentsStay(t *testing.T) {
+	t.Parallel()
+	open := scan.Place{
+		Workload: scan.Workload{Namespace: "shop", Kind: "Pod", Name: "p"},
+		Verdict:  &scan.WorkloadVerdict{Verdict: scan.VerdictExposed, Paths: []string{"escape-cap-sys-admin"}},
+	}
+	shut := open
+	shut.Verdict = &scan.WorkloadVerdict{Verdict: scan.VerdictClosed}
+	a := asks("SYS_ADMIN", "/usr/bin/find", "/usr/bin/dash")
+	a.Namespace, a.Pod, a.Container = "shop", "p", "web"
+	where := func(p *scan.Place) alerts.Places {
+		return func(string, string) (scan.Place, bool) {
+			if p == nil {
+				return scan.Place{}, false
+			}
+			return *p, true
+		}
+	}
+	for name, test := range map[string]struct {
+		first, later *scan.Place
+		program      string
+		verdict      scan.Verdict
+	}{
+		"closed later":  {&open, &shut, "/usr/bin/find", scan.VerdictExposed},
+		"gone later":    {&open, nil, "/usr/bin/find", scan.VerdictExposed},
+		"exposed later": {&shut, &open, "/usr/bin/find", scan.VerdictExposed},
+		"known later":   {nil, &shut, "/tmp/find", scan.VerdictClosed},
+	} {
+		f, s := alerts.NewFolder(alerts.Options{}), newSink()
+		a.Process = test.program
+		f.Add(at(a, noon), noon)
+		must(t, f.Flush(noon, where(test.first), s.emit))
+		f.Add(at(a, noon.Add(time.Minute)), noon.Add(time.Minute))
+		must(t, f.Close(noon.Add(time.Minute), where(test.later), s.emit))
+		got := only(t, s)
+		if !got.Incident || got.Count != 2 || got.Verdict != test.verdict || got.Workload != open.Workload {
+			t.Errorf("%s: told as %+v", name, got)
 		}
 	}
 }
