@@ -28,7 +28,7 @@ import (
 type watched struct {
 	testing.TB
 	cmd    *exec.Cmd
-	stderr lockedWriter
+	stderr lockedBuffer
 	ended  chan error
 
 	mu      sync.Mutex
@@ -41,10 +41,28 @@ type watched struct {
 	told []func(scan.Event, time.Time)
 }
 
+// lockedBuffer is written and read at once.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // startWatch starts a watch of the cluster with events on its standard output.
 func startWatch(tb testing.TB, config *rest.Config, args ...string) *watched {
 	tb.Helper()
-	w := &watched{TB: tb, state: scan.NewState(), ended: make(chan error, 1), stderr: lockedWriter{w: &bytes.Buffer{}}}
+	w := &watched{TB: tb, state: scan.NewState(), ended: make(chan error, 1)}
 	w.changed = sync.NewCond(&w.mu)
 	args = append([]string{"watch", "--kubeconfig", kubetest.Kubeconfig(tb, config), "-o", "jsonl"}, args...)
 	w.cmd = exec.CommandContext(tb.Context(), os.Args[0], args...)
@@ -71,9 +89,7 @@ func startWatch(tb testing.TB, config *rest.Config, args ...string) *watched {
 }
 
 func (w *watched) said() string {
-	w.stderr.mu.Lock()
-	defer w.stderr.mu.Unlock()
-	return w.stderr.w.(*bytes.Buffer).String()
+	return w.stderr.String()
 }
 
 // read takes in what the watch tells, as long as it tells.
@@ -162,6 +178,10 @@ func pictureOf(events func(func(scan.Event) bool)) []string {
 			enforcement.Evidence = slices.Clone(enforcement.Evidence)
 			for i := range enforcement.Evidence {
 				enforcement.Evidence[i].AgeSeconds = 0
+				if !strings.HasPrefix(enforcement.Evidence[i].Source, "node label") {
+					// It was seen at the time of the reading.
+					enforcement.Evidence[i].Observed = nil
+				}
 			}
 			node.Enforcement, e.Node = &enforcement, &node
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,12 +57,14 @@ report for each workload (--reports), writes Events (--events) and calls a webho
 			if err := f.validate(cmd, cfg); err != nil {
 				return err
 			}
+			if f.demo && f.replay == "" && !cmd.Flags().Changed("pace") {
+				f.pace = 1
+			}
 			if f.rbac {
 				return a.printWatchRoles(f, cfg)
 			}
-			return a.watch(cmd.Context(), f, cfg, origins.File, func() (*config.Config, error) {
-				cfg, _, err := a.load(cmd.Flags())
-				return cfg, err
+			return a.watch(cmd.Context(), f, cfg, origins.File, func() (*config.Config, config.Origins, error) {
+				return a.load(cmd.Flags())
 			})
 		},
 	}
@@ -92,7 +95,7 @@ func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	config.AddFlagsOf(alerts, kubeArmorKeys()...)
 	alerts.StringVar(&f.record, "record", "", "write the alerts as they come to a `FILE`, which --replay plays")
 	alerts.StringVar(&f.replay, "replay", "", "play the alerts of a `FILE` instead of listening, - for standard input, and end with it")
-	alerts.Float64Var(&f.pace, "pace", 0, "with --replay, how fast: 1 as it was recorded, 10 ten times as fast, 0 at once (the demo: 1)")
+	alerts.Float64Var(&f.pace, "pace", 0, "how fast a recording is played, as a `SPEED`: 1 as it was recorded, 10 ten times as fast, 0 at once (default: 0, the demo's own: 1)")
 
 	how := newFlagSet()
 	config.AddFlagsOf(how, config.KeyLevel, config.KeyPSSVersion, config.KeyWatchOutput)
@@ -124,9 +127,11 @@ func (f *watchFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 		return errors.New("-n: want the name of a namespace, have nothing")
 	case f.allNamespaces && changed("namespace"):
 		return errors.New("-A and -n: use one of them")
-	case changed("replay") && f.replay == "", changed("record") && f.record == "":
-		return errors.New("--replay and --record: want a file, have nothing")
-	case f.pace < 0:
+	case changed("replay") && f.replay == "":
+		return errors.New("--replay: want a file, have nothing")
+	case changed("record") && f.record == "":
+		return errors.New("--record: want a file, have nothing")
+	case !(f.pace >= 0): // NaN is not.
 		return fmt.Errorf("--pace %g: want 0 or more", f.pace)
 	case changed("pace") && f.replay == "" && !f.demo:
 		return errors.New("--pace: only a recording has a pace; give one with --replay")
@@ -178,13 +183,19 @@ func (f *watchFlags) validateDemo(cmd *cobra.Command, cfg *config.Config) error 
 
 // watch follows a cluster until the context ends, or a recording does. The
 // configuration came from the file, if any, and reload reads it again.
-func (a *app) watch(ctx context.Context, f *watchFlags, cfg *config.Config, file string, reload func() (*config.Config, error)) error {
+func (a *app) watch(ctx context.Context, f *watchFlags, cfg *config.Config, file string, reload loader) error {
+	progress := &beginning{w: a.stderr, line: a.liveLine()}
+	if slices.Contains(cfg.Watch.Outputs(), config.Output{Format: "jsonl"}) {
+		// The lines themselves show that it gets on.
+		progress.line = &liveLine{}
+	}
 	own := *a
-	own.stderr = &lockedWriter{w: a.stderr}
-	w := &watcher{app: &own, flags: f, cfg: cfg, file: file, reload: reload}
+	own.stderr = progress
+	w := &watcher{app: &own, flags: f, cfg: cfg, file: file, reload: reload, progress: progress}
 	defer w.close()
+	defer progress.begin()()
 	if err := w.prepare(ctx); err != nil {
-		return err
+		return w.conclude(ctx, w.first(err))
 	}
 	return w.run(ctx)
 }

@@ -59,7 +59,7 @@ func (w *watcher) formatted(out config.Output, to io.Writer, width int) scan.Han
 	}
 	zone := time.UTC
 	if width > 0 {
-		zone = time.Local
+		zone = w.now().Location()
 	}
 	lines.Handler = report.NewWatchText(&lines.text, report.WatchTextOptions{
 		Width: width, Color: out.File == "" && w.color(w.cfg.Color, to), AllAlerts: w.flags.allAlerts, Now: w.now, Location: zone,

@@ -30,7 +30,7 @@ type watcher struct {
 	// file is the configuration file, empty when there is none, and reload reads the
 	// configuration again.
 	file   string
-	reload func() (*config.Config, error)
+	reload loader
 
 	// name is the cluster's, for people. cluster and live are nil for the demo.
 	name    string
@@ -45,6 +45,8 @@ type watcher struct {
 	shared  sharedSinks
 	loop    *watch.Loop
 	closers []func() error
+	// progress says how far the first picture has come.
+	progress *beginning
 	// badLines is what was wrong with a recording.
 	badLines error
 }
@@ -155,17 +157,13 @@ func (w *watcher) run(ctx context.Context) error {
 	defer stopWriting()
 	group, feeding := errgroup.WithContext(feeding)
 	sinks, writing := errgroup.WithContext(writing)
-	w.startSinks(writing, sinks)
-	if err := w.startFeeding(feeding, group, over); err != nil {
-		stopFeeding()
-		stopWriting()
-		return w.first(err, group.Wait(), sinks.Wait())
-	}
-	looping, stopLooping := context.WithCancel(feeding)
-	defer stopLooping()
 	// A sink that cannot go on ends the watch.
-	defer context.AfterFunc(writing, stopLooping)()
-	err := w.loop.Run(looping)
+	defer context.AfterFunc(writing, stopFeeding)()
+	w.startSinks(writing, sinks)
+	err := w.startFeeding(feeding, group, over)
+	if err == nil {
+		err = w.loop.Run(feeding)
+	}
 	stopFeeding()
 	stopWriting()
 	err = w.first(clusterError(w.name, err), group.Wait(), sinks.Wait())
@@ -188,7 +186,7 @@ func (w *watcher) conclude(ctx context.Context, err error) error {
 	switch {
 	case err != nil:
 		return err
-	case !w.loop.Pictured():
+	case w.loop == nil || !w.loop.Pictured():
 		w.complain("interrupted", "the watch was stopped before its first picture was complete")
 		return &exitError{code: exitInterrupted}
 	case w.badLines != nil && ctx.Err() == nil:
@@ -214,7 +212,7 @@ func (w *watcher) startFeeding(ctx context.Context, group *errgroup.Group, over 
 	if w.live != nil {
 		group.Go(func() error { return w.live.Run(ctx) })
 		if err := w.live.Sync(ctx); err != nil {
-			return clusterError(w.name, err)
+			return err
 		}
 	}
 	if w.heard != nil {
@@ -227,12 +225,10 @@ func (w *watcher) startFeeding(ctx context.Context, group *errgroup.Group, over 
 			return err
 		})
 	}
-	if w.file != "" {
-		group.Go(func() error {
-			w.followExceptions(ctx, w.file, exceptions(w.cfg), w.reload, w.loop.SetExceptions)
-			return nil
-		})
-	}
+	group.Go(func() error {
+		w.followExceptions(ctx, loadedFrom(w.cfg, w.file), w.reload, w.loop.SetExceptions)
+		return nil
+	})
 	group.Go(func() error { return w.measure(ctx) })
 	return nil
 }
@@ -250,6 +246,10 @@ func (w *watcher) measure(ctx context.Context) error {
 		if w.live != nil {
 			w.metrics.SetStale(w.live.StaleSince())
 		}
+		if w.folder != nil {
+			w.metrics.SetQueue("alerts", w.folder.Counts().Folds)
+		}
+		w.shared.measure(w.metrics)
 	}
 }
 
@@ -271,13 +271,13 @@ func (w *watcher) serve(ctx context.Context) error {
 	}).Run(ctx)
 }
 
-// alive is when the watch last got on. The first picture takes its time: whether it is
-// complete is another question.
+// alive is when the watch last got on. To read the cluster takes its time: whether that
+// is done is another question.
 func (w *watcher) alive() time.Time {
-	if !w.loop.Pictured() {
-		return w.now()
+	if at := w.loop.Alive(); !at.IsZero() {
+		return at
 	}
-	return w.loop.Alive()
+	return w.now()
 }
 
 // notice says what a sink has to say of itself.

@@ -3,10 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	"github.com/escape-scanner/escape-scanner/internal/kube"
 	"github.com/escape-scanner/escape-scanner/internal/sink"
 	"github.com/escape-scanner/escape-scanner/internal/sink/k8sevents"
+	"github.com/escape-scanner/escape-scanner/internal/sink/metrics"
 	"github.com/escape-scanner/escape-scanner/internal/sink/reports"
 	"github.com/escape-scanner/escape-scanner/internal/sink/webhook"
 	"github.com/escape-scanner/escape-scanner/internal/watch"
@@ -26,15 +28,15 @@ const leaseName = "escape-scanner-watch"
 // handler is who is told everything. With several replicas only the figures are kept by
 // each; the rest comes with the Lease.
 func (w *watcher) handler() scan.Handler {
+	all := everyone{w.progress, w.metrics}
 	if w.cfg.Watch.LeaderElect {
-		return everyone{w.metrics}
+		return all
 	}
-	all := everyone{w.metrics}
-	all = append(all, w.outs.handlers...)
+	// What takes long comes last: those who read the outputs need not be quick.
 	for _, r := range w.shared.runners {
 		all = append(all, r)
 	}
-	return all
+	return append(all, w.outs.handlers...)
 }
 
 // everyone tells several handlers, in their order. The first error ends it.
@@ -86,7 +88,9 @@ func (w *watcher) lead(ctx context.Context) error {
 		Failed: func(err error) {
 			if err != nil {
 				w.complain("warning", err.Error())
+				return
 			}
+			w.complain("note", "lease "+leaseName+": works again")
 		},
 	}, func(leading context.Context) { w.write(leading, stop) })
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -105,12 +109,12 @@ func (w *watcher) write(leading context.Context, stop context.CancelCauseFunc) {
 	}
 	group, running := errgroup.WithContext(leading)
 	var leave []func()
-	for _, h := range w.outs.handlers {
-		leave = append(leave, w.loop.Attach(h, func(err error) { stop(err) }))
-	}
 	for _, r := range runners {
 		leave = append(leave, w.loop.Attach(r, func(err error) { stop(err) }))
 		group.Go(func() error { return r.Run(running) })
+	}
+	for _, h := range w.outs.handlers {
+		leave = append(leave, w.loop.Attach(h, func(err error) { stop(err) }))
 	}
 	<-running.Done()
 	for _, f := range leave {
@@ -123,7 +127,11 @@ func (w *watcher) write(leading context.Context, stop context.CancelCauseFunc) {
 
 func (w *watcher) leadership(l kube.Leadership) {
 	w.metrics.SetLeader(l.Leading)
+	led := w.shared.leads
+	w.shared.leads = l.Leading
 	switch {
+	case led && !l.Leading:
+		w.complain("note", "this replica leads no more, and writes nothing")
 	case l.Leading:
 		w.complain("note", "this replica leads, and writes")
 	case l.Leader != "":
@@ -138,7 +146,11 @@ func (w *watcher) leaseNamespace() string {
 	return w.ownNamespace
 }
 
-func (w *watcher) identity() string {
+// identity is what no other replica has, whatever its host or its flags are called: two
+// of one identity would both lead.
+func (w *watcher) identity() string { return w.replicaName() + "_" + w.shared.unique }
+
+func (w *watcher) replicaName() string {
 	if w.flags.leaderID != "" {
 		return w.flags.leaderID
 	}
@@ -147,30 +159,24 @@ func (w *watcher) identity() string {
 	return host
 }
 
-// lockedWriter is written to by many.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write implements io.Writer.
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
-}
-
 // sharedSinks are those of which one is enough, however many replicas there are.
 type sharedSinks struct {
 	runners []sink.Runner
 	secret  []byte
 	ca      []byte
+	// unique makes the identity of this replica, which leads or not, differ from others.
+	unique string
+	leads  bool
+
+	mu      sync.Mutex
+	webhook *webhook.Sink
 }
 
 // read reads the files that the sinks need, and makes the sinks that are there from the
 // start.
 func (s *sharedSinks) read(w *watcher) error {
 	c := &w.cfg.Watch
+	s.unique = strings.ToLower(rand.Text()[:8])
 	for _, f := range []struct {
 		what, path string
 		into       *[]byte
@@ -193,7 +199,7 @@ func (s *sharedSinks) read(w *watcher) error {
 		if w.leaseNamespace() == "" {
 			return errors.New("--leader-elect: outside of a pod, say with --lease-namespace where the Lease is")
 		}
-		if w.identity() == "" {
+		if w.replicaName() == "" {
 			return errors.New("--leader-elect: the host has no name: give one with --leader-id")
 		}
 		return nil
@@ -210,7 +216,7 @@ func (s *sharedSinks) make(w *watcher) ([]sink.Runner, error) {
 		made = append(made, reports.New(reports.Options{Store: w.cluster.ReportStore(), API: reports.API(c.Reports), Notify: w.notice}))
 	}
 	if c.Events {
-		made = append(made, k8sevents.New(k8sevents.Options{Writer: w.cluster.EventWriter(), Instance: w.identity(), Notify: w.notice}))
+		made = append(made, k8sevents.New(k8sevents.Options{Writer: w.cluster.EventWriter(), Instance: w.replicaName(), Notify: w.notice}))
 	}
 	if c.Webhook == "" {
 		return made, nil
@@ -222,5 +228,17 @@ func (s *sharedSinks) make(w *watcher) ([]sink.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	s.webhook = hook
+	s.mu.Unlock()
 	return append(made, hook), nil
+}
+
+// measure tells the metrics what waits to be sent.
+func (s *sharedSinks) measure(m *metrics.Metrics) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.webhook != nil {
+		m.SetQueue("webhook", s.webhook.Waiting())
+	}
 }
