@@ -8,7 +8,7 @@ import (
 )
 
 // maxStateAlerts and maxStateLost bound what a State keeps of alerts: nodes raise as
-// many as they like. The oldest go first.
+// many as they like. The oldest go first, and incidents only when there is nothing else.
 const (
 	maxStateAlerts = 10_000
 	maxStateLost   = 1_000
@@ -39,7 +39,7 @@ func NewState() *State {
 	return &State{
 		nodes: map[string]*Node{}, policies: map[PolicyRef]*Policy{},
 		rows: map[RowRef]*stateRow{}, failures: map[FailureRef]*Failure{},
-		alerts: newRecent[*Alert](maxStateAlerts), lost: newRecent[*Lost](maxStateLost),
+		alerts: newRecent(maxStateAlerts, func(a *Alert) bool { return a.Incident }), lost: newRecent[*Lost](maxStateLost, nil),
 	}
 }
 
@@ -194,7 +194,7 @@ func (s *State) Failures() []*Failure {
 	})
 }
 
-// Alerts are the latest, oldest first.
+// Alerts are the latest, oldest first, with incidents of before.
 func (s *State) Alerts() iter.Seq[*Alert] { return s.alerts.all() }
 
 // Lost are the latest gaps, oldest first.
@@ -267,31 +267,69 @@ func (s *State) rowEvents(yield func(Event) bool) bool {
 // recent keeps the latest of things that have names. Putting one again keeps its
 // place.
 type recent[T any] struct {
-	most  int
-	by    map[string]T
-	order []string
+	most int
+	// grave tells what goes only when there is nothing else; nil for nothing.
+	grave func(T) bool
+	by    map[string]*recentThing[T]
+	// others and graves are the names in their order. One that became grave is in both.
+	others, graves []string
+	places         uint64
 	// forgotten counts those that went.
 	forgotten int
 }
 
-func newRecent[T any](most int) recent[T] { return recent[T]{most: most, by: map[string]T{}} }
+// recentThing is one of them, with its place.
+type recentThing[T any] struct {
+	thing T
+	place uint64
+	grave bool
+}
+
+func newRecent[T any](most int, grave func(T) bool) recent[T] {
+	return recent[T]{most: most, grave: grave, by: map[string]*recentThing[T]{}}
+}
 
 func (r *recent[T]) put(id string, t T) {
-	if _, known := r.by[id]; !known {
-		if len(r.order) == r.most {
-			delete(r.by, r.order[0])
-			r.order = r.order[1:]
-			r.forgotten++
+	grave := r.grave != nil && r.grave(t)
+	had := r.by[id]
+	if had == nil {
+		if len(r.by) == r.most {
+			r.forget()
 		}
-		r.order = append(r.order, id)
+		r.places++
+		had = &recentThing[T]{place: r.places}
+		r.by[id] = had
+		if !grave {
+			r.others = append(r.others, id)
+		}
 	}
-	r.by[id] = t
+	had.thing = t
+	if grave && !had.grave {
+		had.grave = true
+		r.graves = append(r.graves, id)
+	}
+}
+
+// forget makes room for one.
+func (r *recent[T]) forget() {
+	r.forgotten++
+	for len(r.others) > 0 {
+		id := r.others[0]
+		r.others = r.others[1:]
+		if had := r.by[id]; had != nil && !had.grave {
+			delete(r.by, id)
+			return
+		}
+	}
+	delete(r.by, r.graves[0])
+	r.graves = r.graves[1:]
 }
 
 func (r *recent[T]) all() iter.Seq[T] {
 	return func(yield func(T) bool) {
-		for _, id := range r.order {
-			if !yield(r.by[id]) {
+		things := slices.SortedFunc(maps.Values(r.by), func(a, b *recentThing[T]) int { return cmp.Compare(a.place, b.place) })
+		for _, t := range things {
+			if !yield(t.thing) {
 				return
 			}
 		}

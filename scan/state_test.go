@@ -329,6 +329,36 @@ func TestStateBoundsAlerts(t *testing.T) {
 	}
 }
 
+// Noise drives no incident out of the picture, also none that was found to be one later.
+func TestStateKeepsIncidents(t *testing.T) {
+	t.Parallel()
+	s := scan.NewState()
+	tell := func(id string, incident bool) {
+		_ = s.Handle(scan.Event{Alert: &scan.Alert{ID: id, Count: 1, Incident: incident}})
+	}
+	tell("first", true)
+	tell("later", false)
+	tell("later", true)
+	const n = 30_000
+	for i := range n {
+		tell(fmt.Sprint(i), false)
+	}
+	alerts := slices.Collect(s.Alerts())
+	if len(alerts) != 10_000 || alerts[0].ID != "first" || alerts[1].ID != "later" || alerts[2].ID != fmt.Sprint(n-9_998) {
+		t.Errorf("%d alerts: %s, %s, %s and so on", len(alerts), alerts[0].ID, alerts[1].ID, alerts[2].ID)
+	}
+	for i := range n {
+		tell(fmt.Sprint("incident ", i), true)
+	}
+	alerts = slices.Collect(s.Alerts())
+	if len(alerts) != 10_000 || alerts[0].ID != fmt.Sprint("incident ", n-10_000) {
+		t.Errorf("%d alerts from %s", len(alerts), alerts[0].ID)
+	}
+	if a, _ := s.Forgotten(); a != 2*n+2-10_000 {
+		t.Errorf("%d are said to be forgotten", a)
+	}
+}
+
 // Whoever stops listening in the middle stops the telling.
 func TestStateEventsCanBeLeft(t *testing.T) {
 	t.Parallel()
