@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,13 +12,16 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode/utf8"
 
+	"github.com/kubearmor/KubeArmor/protobuf"
 	"google.golang.org/protobuf/proto"
 	psa "k8s.io/pod-security-admission/api"
 
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
 	"github.com/escape-scanner/escape-scanner/internal/armortest"
 	"github.com/escape-scanner/escape-scanner/internal/watch"
+	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/alerts"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
@@ -43,7 +47,7 @@ type chain struct {
 }
 
 // startChain begins to listen to a relay, in the cluster of the recordings.
-func startChain(tb testing.TB, o alerts.Options) *chain {
+func startChain(tb testing.TB, o alerts.Options, also ...scan.Handler) *chain {
 	tb.Helper()
 	manifests, err := os.ReadFile("../../testdata/alerts/cluster.yaml")
 	if err != nil {
@@ -61,7 +65,7 @@ func startChain(tb testing.TB, o alerts.Options) *chain {
 	c.changed = sync.NewCond(&c.mu)
 	loop := watch.New(watch.Options{
 		Posture: scan.NewTracker(cluster, scan.TrackerOptions{Cluster: scan.ClusterOptions{Level: psa.LevelBaseline}, Now: time.Now}),
-		Alerts:  c.folder, Handler: scan.HandlerFunc(c.take), Now: time.Now,
+		Alerts:  c.folder, Handler: append(everyone{scan.HandlerFunc(c.take)}, also...), Now: time.Now,
 	})
 	var looping, listening context.Context
 	looping, c.stopLoop = context.WithCancel(tb.Context())
@@ -207,6 +211,66 @@ func encodedAlert(tb testing.TB, a proto.Message) []byte {
 		tb.Fatal(err)
 	}
 	return message
+}
+
+// Whatever a relay says, lying or not: nothing of it acts on a terminal, makes a line of its
+// own, or is longer than what is of use, and what is true beside it is told.
+func TestForgedAlerts(t *testing.T) {
+	t.Parallel()
+	honest := armortest.Recording(t, "../../internal/armor/testdata/smoke.jsonl")[0]
+	honest.NamespaceName, honest.PodName = "shop", "plain-66ff6989d4-vgdqc"
+	var log, lines bytes.Buffer
+	c := startChain(t, alerts.Options{}, report.NewWatchText(&log, report.WatchTextOptions{AllAlerts: true}), report.NewJSONL(&lines))
+	sent := 0
+	nasty := []string{"\x1b[2J\x1b]0;owned\a", "a\nINCIDENT  CRITICAL", "\u202egnp", strings.Repeat("\u200b", 1000), strings.Repeat("x", 900<<10), "", "shop", "/runc", "\x00"}
+	for i, text := range nasty {
+		for _, operation := range []string{"Process", "Capabilities", "File", "AlertThreshold", text} {
+			forged := &protobuf.Alert{
+				Type: "MatchedPolicy", Operation: operation, HostName: text, NamespaceName: text, PodName: text, ContainerName: text, PolicyName: text,
+				Action: text, Result: text, Enforcer: text, Resource: text, ProcessName: text, ParentProcessName: text, Labels: text,
+				Owner: &protobuf.Podowner{Ref: text, Name: text, Namespace: text}, Timestamp: int64(i) << 40, UpdatedTime: []string{"2100-01-01T00:00:00Z", "1970-01-01T01:00:00Z", text}[i%3],
+			}
+			if len(text) > 100_000 { // As much as passes in one message.
+				forged = &protobuf.Alert{Type: "MatchedPolicy", Operation: operation[:min(len(operation), 100)], ProcessName: text}
+			}
+			c.relay.Send(forged)
+			if forged.Operation != "AlertThreshold" {
+				sent++
+			}
+		}
+	}
+	// Invalid UTF-8, which no honest relay can send, is no alert.
+	raw := encodedAlert(t, &protobuf.Alert{Type: "MatchedPolicy", PodName: "bad-utf8"})
+	c.relay.SendRaw(bytes.Replace(raw, []byte("bad-utf8"), []byte("bad\xff\xfeutf"), 1))
+	c.relay.Send(honest)
+	sent += 2
+	c.until(sent)
+	c.end()
+	for r := range strings.SplitSeq(log.String(), "") {
+		if r != "\n" && report.Clean(r) != r {
+			t.Errorf("%q is in the log", r)
+		}
+	}
+	for line := range strings.Lines(log.String()) {
+		if len(line) > 8<<10 || strings.HasPrefix(line, "INCIDENT") {
+			t.Errorf("a line of nobody: %.200q", line)
+		}
+	}
+	for line := range bytes.Lines(lines.Bytes()) {
+		if !utf8.Valid(line) || len(line) > 32<<10 {
+			t.Errorf("a line of %d bytes: %.200q", len(line), line)
+		}
+	}
+	found := false
+	for a := range c.state.Alerts() {
+		found = found || a.Incident && a.Workload.String() == "shop/Deployment/plain"
+		if now := time.Now(); a.Last.After(now.Add(time.Hour)) || a.First.Year() < 2020 {
+			t.Errorf("told to be of %s to %s", a.First, a.Last)
+		}
+	}
+	if !found {
+		t.Error("the true incident was not told")
+	}
 }
 
 func lastPod(i int) string { return fmt.Sprintf("last-%d", i) }
