@@ -42,7 +42,7 @@ func watchKeys() []key {
 		{name: KeyRotateSize, usage: "begin a new output file after `MIB`", fallback: 100},
 		{name: KeyRotateKeep, usage: "keep `N` old output files", fallback: 5},
 		{name: KeyKubeArmor, usage: "listen to KubeArmor at these `ADDRESSES` (HOST:PORT; default: its relay, by its Service or through the API server)", fallback: []string{}},
-		{name: KeyKubeArmorTLS, usage: "TLS to KubeArmor: auto (when its secrets are there), on, off", fallback: "auto"},
+		{name: KeyKubeArmorTLS, usage: "TLS to KubeArmor: `MODE` is auto (when its secrets are there), on, off", fallback: "auto"},
 		{name: KeyKubeArmorCA, usage: "`FILE` of the certificates that KubeArmor's is checked with (PEM)", fallback: ""},
 		{name: KeyKubeArmorCert, usage: "`FILE` of the certificate to show to KubeArmor (PEM)", fallback: ""},
 		{name: KeyKubeArmorKey, usage: "`FILE` of its key (PEM)", fallback: ""},

@@ -95,7 +95,8 @@ control with the field to change, and by a table of escape paths beyond them.
 
 Exit codes: 0 nothing at or above --fail-on, 1 findings at or above it, 2 wrong
 usage or configuration, or no cluster, 3 something could not be read and
---allow-incomplete was not given, 130 interrupted.`,
+--allow-incomplete was not given, 130 interrupted. A watch that is stopped ends
+with 0.`,
 		Example: `  escape-scanner scan --demo             the demo cluster, to see what comes out
   escape-scanner scan -f deploy/         manifests
   escape-scanner scan                    the cluster of the current context

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -371,6 +372,10 @@ func (a *app) scanCluster(ctx context.Context, f *scanFlags, cfg *config.Config,
 
 // clusterError adds to an error of the way to the cluster what needs no cluster.
 func clusterError(name string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		// A file is not the way to the cluster, though its errors look like those of one.
+		return err
+	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return fmt.Errorf("cluster %s: %w%s", name, err, withoutCluster)
 	}

@@ -71,7 +71,7 @@ func (w *watcher) prepare(ctx context.Context) error {
 func (w *watcher) connect(ctx context.Context) error {
 	if w.flags.demo {
 		w.name = demo.ClusterName
-		mirror, err := demoMirror(ctx)
+		mirror, err := demoMirror(ctx, w.flags.selector)
 		w.mirror = mirror
 		return err
 	}

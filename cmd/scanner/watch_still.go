@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/escape-scanner/escape-scanner/internal/demo"
 	"github.com/escape-scanner/escape-scanner/internal/snapshot"
@@ -19,9 +22,17 @@ type stillCluster struct {
 
 var _ scan.Mirror = (*stillCluster)(nil)
 
-// demoMirror is the demo cluster.
-func demoMirror(ctx context.Context) (*stillCluster, error) {
-	return newStill(ctx, demo.Files(), demo.ServerVersion)
+// demoMirror is the demo cluster, or what a label selector leaves of its pods.
+func demoMirror(ctx context.Context, selector string) (*stillCluster, error) {
+	s, err := newStill(ctx, demo.Files(), demo.ServerVersion)
+	if err != nil {
+		return nil, err
+	}
+	if s.Selector, err = labels.Parse(selector); err != nil {
+		return nil, fmt.Errorf("selector %q: %w", selector, err)
+	}
+	maps.DeleteFunc(s.pods, func(_ scan.PodName, p *corev1.Pod) bool { return !s.Selector.Matches(labels.Set(p.Labels)) })
+	return s, nil
 }
 
 // newStill reads the files of a cluster.

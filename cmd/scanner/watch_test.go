@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,36 +102,62 @@ func TestBeginning(t *testing.T) {
 	}
 }
 
+// fullDisk is a file on a disk that is full.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}
+}
+
+// What cannot be written is no trouble with the cluster.
+func TestWatchOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"watch", "--demo", "--pace", "0"}, strings.NewReader(""), fullDisk{}, &stderr, testDeps(t.TempDir()))
+	if want := "escape-scanner: error: write /dev/stdout: no space left on device\n"; code != exitUsage || stderr.String() != want {
+		t.Errorf("it ends with %d and %q, want %q", code, &stderr, want)
+	}
+}
+
 // What a watch has told, folded, is what a scan tells, to the last field.
 func TestWatchOfTheDemoIsItsScan(t *testing.T) {
 	t.Parallel()
-	told := func(args ...string) string {
-		code, stdout, stderr := invoke(t.Context(), testDeps(t.TempDir()), strings.NewReader(""), args...)
-		if code != exitOK {
-			t.Fatalf("%s ends with %d: %s", args, code, stderr)
-		}
-		state := scan.NewState()
-		if err := report.Replay(strings.NewReader(stdout), state); err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		lines := report.NewJSONL(&out)
-		for e := range state.Events() {
-			if e.Start == nil && e.Alert == nil && e.Lost == nil {
-				if err := lines.Handle(e); err != nil {
-					t.Fatal(err)
-				}
+	for _, flags := range [][]string{nil, {"-n", "ci,nowhere"}, {"-l", "app.kubernetes.io/name=runner"}, {"-l", "app=nothing"}, {"--level", "restricted"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			t.Parallel()
+			watched := foldedRun(t, append([]string{"watch", "--demo", "--pace", "0", "-o", "jsonl"}, flags...)...)
+			scanned := foldedRun(t, append([]string{"scan", "--demo", "-o", "jsonl", "--fail-on", "none", "--allow-incomplete"}, flags...)...)
+			if watched == scanned {
+				return
+			}
+			diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
+				A: difflib.SplitLines(watched), B: difflib.SplitLines(scanned), FromFile: "watch", ToFile: "scan",
+			})
+			t.Errorf("a watch does not say what a scan says (%v):\n%.5000s", err, diff)
+		})
+	}
+}
+
+// foldedRun is the picture at the end of what a run writes, without its start and its
+// alerts.
+func foldedRun(t *testing.T, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := invoke(t.Context(), testDeps(t.TempDir()), strings.NewReader(""), args...)
+	if code != exitOK {
+		t.Fatalf("%s ends with %d: %s", args, code, stderr)
+	}
+	state := scan.NewState()
+	if err := report.Replay(strings.NewReader(stdout), state); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	lines := report.NewJSONL(&out)
+	for e := range state.Events() {
+		if e.Start == nil && e.Alert == nil && e.Lost == nil {
+			if err := lines.Handle(e); err != nil {
+				t.Fatal(err)
 			}
 		}
-		return out.String()
 	}
-	watched := told("watch", "--demo", "--pace", "0", "-o", "jsonl")
-	scanned := told("scan", "--demo", "-o", "jsonl", "--fail-on", "none")
-	if watched == scanned {
-		return
-	}
-	diff, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
-		A: difflib.SplitLines(watched), B: difflib.SplitLines(scanned), FromFile: "watch", ToFile: "scan",
-	})
-	t.Errorf("a watch does not say what a scan says (%v):\n%.5000s", err, diff)
+	return out.String()
 }
