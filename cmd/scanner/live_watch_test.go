@@ -79,7 +79,7 @@ func startWatch(tb testing.TB, config *rest.Config, args ...string) *watched {
 	tb.Cleanup(func() {
 		if w.cmd.ProcessState == nil {
 			_ = w.cmd.Process.Kill()
-			<-w.ended
+			tb.Logf("the watch was killed: %v", <-w.ended)
 		}
 		if tb.Failed() {
 			tb.Logf("the watch said:\n%s", w.said())
@@ -161,7 +161,9 @@ func (w *watched) stop() int {
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		w.Fatal(err)
 	}
-	<-w.ended
+	if err := <-w.ended; err != nil {
+		w.Logf("the watch ended with: %v", err)
+	}
 	return w.cmd.ProcessState.ExitCode()
 }
 
