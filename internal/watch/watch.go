@@ -109,20 +109,24 @@ type attachment struct {
 
 // call calls the handler, unless it has left.
 func (a *attachment) call(l *Loop, f func(scan.Handler) error) {
+	if err := a.callBusy(l, f); err != nil {
+		l.mu.Lock()
+		a.gone = true
+		l.mu.Unlock()
+		a.failed(err)
+	}
+}
+
+func (a *attachment) callBusy(l *Loop, f func(scan.Handler) error) error {
 	a.busy.Lock()
 	defer a.busy.Unlock()
 	l.mu.Lock()
 	gone := a.gone
 	l.mu.Unlock()
 	if gone {
-		return
+		return nil
 	}
-	if err := f(a.handler); err != nil {
-		l.mu.Lock()
-		a.gone = true
-		l.mu.Unlock()
-		a.failed(err)
-	}
+	return f(a.handler)
 }
 
 // New makes a loop. It is run once.

@@ -349,3 +349,32 @@ func TestAlive(t *testing.T) {
 		}
 	})
 }
+
+// Who detaches a handler waits for the call that is under way: after that another may write.
+func TestDetachWaits(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	l := watch.New(watch.Options{Posture: &posture{most: 100}, Handler: &story{}, Now: time.Now})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	calls, returned := 0, false
+	detach := l.Attach(scan.HandlerFunc(func(scan.Event) error {
+		if calls++; calls == 1 {
+			close(entered)
+			<-release
+			returned = true
+		}
+		return nil
+	}), func(err error) { t.Errorf("failed: %v", err) })
+	<-entered
+	go close(release)
+	detach()
+	if !returned {
+		t.Error("it is detached while it is called")
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
