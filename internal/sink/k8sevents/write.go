@@ -39,7 +39,7 @@ const (
 var errTooMany = errors.New("more happened than is told by Kubernetes Events: the least severe was left out")
 
 // errNotTaken is that Events are not taken; why was told when that began.
-var errNotTaken = errors.New("Kubernetes Events are not taken by the API server")
+var errNotTaken = errors.New("the API server does not take Events")
 
 // Run tells what is to be told until the context ends, and then for a few seconds what
 // still waits, as far as the limits go. What is left of that counts as left out.
