@@ -51,11 +51,16 @@ func Listen(ctx context.Context, targets []Target, l Listener) error {
 	if err := checkTargets(targets); err != nil {
 		return err
 	}
+	// gRPC tells the other side of a deadline, which then ends the stream by its own clock:
+	// a moment too soon, as if the connection had broken.
+	listening, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
 	var telling sync.Mutex
 	var all sync.WaitGroup
 	for _, target := range targets {
 		e := &ear{target: target, listener: l, telling: &telling, queue: newQueue()}
-		all.Go(func() { e.connect(ctx) })
+		all.Go(func() { e.connect(listening) })
 		all.Go(e.visit)
 	}
 	all.Wait()

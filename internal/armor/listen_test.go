@@ -398,3 +398,23 @@ func TestListenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The other side is not told when the listening ends: it would hang up by its own clock,
+// and a window would seem to be cut off at its end.
+func TestListenTellsNoDeadline(t *testing.T) {
+	t.Parallel()
+	relay := armortest.New(t, armortest.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := reader.Listen(ctx, []reader.Target{target(relay)}, reader.Listener{
+		Lost: func(l scan.Lost) { t.Errorf("lost %+v", l) },
+		State: func(_ string, connected bool, err error) {
+			if deadline := relay.Deadline(); !connected || !deadline.IsZero() {
+				t.Errorf("connected %v, until %s: %v", connected, deadline, err)
+			}
+		},
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("listening ended with %v", err)
+	}
+}

@@ -76,8 +76,9 @@ type Server struct {
 	behaviour Behaviour
 	watchers  map[*watcher]bool
 	// changed is closed, and made anew, when watchers come or go.
-	changed chan struct{}
-	asked   int
+	changed  chan struct{}
+	asked    int
+	deadline time.Time
 }
 
 // watcher is a client that asked for alerts.
@@ -216,6 +217,13 @@ func (s *Server) await(enough func() bool) {
 	}
 }
 
+// Deadline is when whoever asked for alerts last said that they end; zero for never.
+func (s *Server) Deadline() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deadline
+}
+
 // Send tells alerts to all who watch, and has told them when it returns. Nobody watching,
 // nobody is told.
 func (s *Server) Send(alerts ...*protobuf.Alert) {
@@ -268,6 +276,7 @@ func (s *Server) WatchAlerts(request *protobuf.RequestMessage, stream grpc.Serve
 	stays := !b.HangUp && b.Refuse == nil
 	s.change(func() {
 		s.asked++
+		s.deadline, _ = stream.Context().Deadline()
 		if stays {
 			s.watchers[w] = true
 		}
