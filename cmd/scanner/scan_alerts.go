@@ -76,22 +76,25 @@ func (a *app) scanHearing(ctx context.Context, cluster *kube.Cluster, name strin
 	hearing, stop := context.WithTimeout(ctx, f.alerts)
 	defer stop()
 	attended := newAttendance(targets)
-	heard := make(chan error, 1)
+	var heardErr error
+	heard := make(chan struct{})
 	lost := func(l scan.Lost) {
 		attended.lost(l)
 		w.folder.Lost(l)
 	}
 	go func() {
-		heard <- source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: lost, State: attended.state})
+		defer close(heard)
+		heardErr = source.Listen(hearing, targets, source.Listener{Alert: w.take, Lost: lost, State: attended.state})
 	}()
 	if err := run(w); err != nil {
 		stop()
-		_ = <-heard // That it was stopped.
+		<-heard
 		return err
 	}
 	// What is said of the window comes with the rest, so it is waited for.
-	if err := <-heard; err != nil && hearing.Err() == nil {
-		return err
+	<-heard
+	if heardErr != nil && hearing.Err() == nil {
+		return heardErr
 	}
 	return w.finish(ctx, append(attended.unheard(unheard), attended.gaps(unheard)...))
 }
