@@ -74,13 +74,17 @@ spec:
 `)
 	attack := attackOn(t, namespace, "importer", "web")
 	elsewhere := attackOn(t, "kube-system", "another", "web")[:5]
+	gone := attackOn(t, namespace, "gone", "web")
+	for _, a := range gone {
+		a.Owner = &protobuf.Podowner{Ref: "Pod", Name: "importer", Namespace: namespace}
+	}
 	threshold := proto.Clone(attack[0]).(*protobuf.Alert)
 	threshold.Type, threshold.Operation, threshold.Result, threshold.Action = "SystemEvent", "AlertThreshold", "", ""
 	const window = "3s"
 
 	t.Run("joined to its workload", func(t *testing.T) {
 		t.Parallel()
-		relay := armortest.New(t, armortest.Options{Alerts: slices.Concat(attack, elsewhere)})
+		relay := armortest.New(t, armortest.Options{Alerts: slices.Concat(attack, gone, elsewhere)})
 		s := scanWithAlerts(t, server, namespace, nil, "--alerts", window, "--kubearmor", relay.Address())
 		if s.code != exitOK || len(s.Lost)+len(s.Failures) > 0 {
 			t.Errorf("it ends with %d: %s\nlost %+v, failures %+v", s.code, s.stderr, s.Lost, s.Failures)
@@ -95,8 +99,8 @@ spec:
 				incidents++
 			}
 		}
-		if count != len(attack) || incidents == 0 {
-			t.Errorf("%d alerts of %d, %d incidents", count, len(attack), incidents)
+		if count != len(attack)+len(gone) || incidents == 0 {
+			t.Errorf("%d alerts of %d, %d incidents", count, len(attack)+len(gone), incidents)
 		}
 		if !strings.Contains(s.stdout, "INCIDENT  ") || !strings.Contains(s.stdout, namespace+"/Pod/importer") {
 			t.Errorf("the table tells of no incident:\n%s", s.stdout)

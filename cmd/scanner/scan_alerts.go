@@ -41,8 +41,9 @@ type window struct {
 	// end is held back until the window is over.
 	end *scan.End
 
-	mu   sync.Mutex
-	pods map[scan.PodName]bool
+	mu sync.Mutex
+	// pods are those that raised alerts, with the workloads that KubeArmor names.
+	pods map[scan.PodName]scan.Workload
 	// tooMany is true where there were more pods.
 	tooMany bool
 }
@@ -50,7 +51,7 @@ type window struct {
 func (a *app) newWindow(cluster scan.Cluster, name string, namespaces []string, next scan.Handler) *window {
 	return &window{
 		a: a, cluster: cluster, name: name, namespaces: namespaces, next: next, state: scan.NewState(), folder: alerts.NewFolder(alerts.Options{Cluster: name}),
-		pods: map[scan.PodName]bool{},
+		pods: map[scan.PodName]scan.Workload{},
 	}
 }
 
@@ -126,10 +127,11 @@ func (w *window) take(alert armor.Alert) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	pod := scan.PodName{Namespace: alert.Namespace, Name: alert.Pod}
+	_, known := w.pods[pod]
 	switch {
-	case w.pods[pod]:
+	case known:
 	case len(w.pods) < maxAlertedPods:
-		w.pods[pod] = true
+		w.pods[pod] = scan.Workload{Cluster: w.name, Namespace: alert.Namespace, Kind: alert.OwnerKind, Name: alert.OwnerName}
 	default:
 		w.tooMany = true
 	}
@@ -203,8 +205,8 @@ func (w *window) finish(ctx context.Context, failures []scan.Failure) error {
 	return w.next.Handle(scan.Event{End: &end})
 }
 
-// places finds the pods of the alerts as they are now, and their workloads. Pods that
-// are gone are not found; the alert's own words stand then.
+// places finds the pods of the alerts as they are now, and their workloads. Of pods that
+// are gone only the workload that KubeArmor names can be found.
 func (w *window) places(ctx context.Context) (map[scan.PodName]scan.Place, []scan.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,7 +230,7 @@ func (w *window) places(ctx context.Context) (map[scan.PodName]scan.Place, []sca
 		err := w.cluster.Pods(ctx, ns, func(page scan.PodPage) error {
 			for i := range page.Items {
 				p := &page.Items[i]
-				if w.pods[scan.PodName{Namespace: p.Namespace, Name: p.Name}] {
+				if _, raised := w.pods[scan.PodName{Namespace: p.Namespace, Name: p.Name}]; raised {
 					found = append(found, *p)
 					chains.Expect(ctx, &p.ObjectMeta)
 				}
@@ -253,7 +255,32 @@ func (w *window) places(ctx context.Context) (map[scan.PodName]scan.Place, []sca
 			Pod: &scan.Pod{Meta: &p.ObjectMeta, Spec: &p.Spec},
 		}
 	}
+	for pod, owner := range w.pods {
+		if _, found := places[pod]; found {
+			continue
+		}
+		if place, ok := w.formerPlace(rows[owner]); ok {
+			places[pod] = place
+		}
+	}
 	return places, failures
+}
+
+// formerPlace is that of a pod that is gone, if what KubeArmor calls its workload leaves a
+// way out: which of its rows the pod was in is not known, and the worst is taken. Where
+// there is none it says nothing, as KubeArmor may err and calm nobody.
+func (w *window) formerPlace(rows []scan.RowRef) (place scan.Place, ok bool) {
+	order := scan.Verdicts()
+	for _, ref := range rows {
+		v := w.state.Verdict(ref)
+		if v == nil || v.Verdict != scan.VerdictExposed && v.Verdict != scan.VerdictGuarded {
+			continue
+		}
+		if !ok || slices.Index(order, v.Verdict) < slices.Index(order, place.Verdict.Verdict) {
+			place, ok = scan.Place{Workload: ref.Workload, Claims: ref.Claims, Verdict: v, Findings: w.state.Findings(ref)}, true
+		}
+	}
+	return place, ok
 }
 
 // rowOf is the row of a pod: its own, where it differs from its siblings, else that of
