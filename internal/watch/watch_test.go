@@ -265,10 +265,10 @@ func TestStaleAndExceptionsReachThePosture(t *testing.T) {
 func TestNextAt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &posture{most: 1, next: time.Now().Add(time.Hour)}
+		want := time.Now().Add(time.Hour)
+		p := &posture{most: 1, next: want}
 		var at []time.Time
 		_, end := start(t, watch.Options{Posture: p, Handler: &story{}, Observe: func(watch.Turn) { at = append(at, time.Now()) }})
-		want := p.next
 		<-time.After(2 * time.Hour)
 		if err := end(); err != nil {
 			t.Fatal(err)
