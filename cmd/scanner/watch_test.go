@@ -113,7 +113,7 @@ func (fullDisk) Write([]byte) (int, error) {
 func TestWatchOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	code := run(t.Context(), []string{"watch", "--demo", "--pace", "0"}, strings.NewReader(""), fullDisk{}, &stderr, testDeps(t.TempDir()))
+	code := run(t.Context(), []string{"watch", "--demo", "-n", "ci", "--pace", "0"}, strings.NewReader(""), fullDisk{}, &stderr, testDeps(t.TempDir()))
 	if want := "escape-scanner: error: write /dev/stdout: no space left on device\n"; code != exitUsage || stderr.String() != want {
 		t.Errorf("it ends with %d and %q, want %q", code, &stderr, want)
 	}
@@ -122,7 +122,7 @@ func TestWatchOnAFullDisk(t *testing.T) {
 // What a watch has told, folded, is what a scan tells, to the last field.
 func TestWatchOfTheDemoIsItsScan(t *testing.T) {
 	t.Parallel()
-	for _, flags := range [][]string{nil, {"-n", "ci,nowhere"}, {"-l", "app.kubernetes.io/name=runner"}, {"-l", "app=nothing"}, {"--level", "restricted"}} {
+	for _, flags := range [][]string{nil, {"-n", "ci,nowhere", "--level", "restricted"}, {"-n", "ci", "-l", "app.kubernetes.io/name=runner"}, {"-n", "ci", "-l", "app=nothing"}} {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			t.Parallel()
 			watched := foldedRun(t, append([]string{"watch", "--demo", "--pace", "0", "-o", "jsonl"}, flags...)...)
