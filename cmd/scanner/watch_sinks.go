@@ -73,6 +73,7 @@ func (w *watcher) startSinks(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return w.lead(ctx) })
 		return
 	}
+	w.metrics.SetLeader(true)
 	for _, r := range w.shared.runners {
 		group.Go(func() error { return r.Run(ctx) })
 	}
