@@ -52,7 +52,9 @@ func TestLiveWatchReplicas(t *testing.T) {
 	if err := first.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-first.ended
+	if err := <-first.ended; err == nil {
+		t.Error("it was killed, and ends well")
+	}
 	server.ApplyYAML(t, fmt.Sprintf(rightsPod, "between", "shop"))
 	second.untilPicture()
 	second.mu.Lock()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -124,7 +125,7 @@ func printedRoles(t *testing.T, flags ...string) map[string][]rbacv1.PolicyRule 
 	for {
 		var role rbacv1.ClusterRole
 		err := reader.Decode(&role)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return rules
 		}
 		if err != nil {
