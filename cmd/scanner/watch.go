@@ -184,6 +184,7 @@ func (f *watchFlags) validateDemo(cmd *cobra.Command, cfg *config.Config) error 
 // watch follows a cluster until the context ends, or a recording does. The
 // configuration came from the file, if any, and reload reads it again.
 func (a *app) watch(ctx context.Context, f *watchFlags, cfg *config.Config, file string, reload loader) error {
+	saveMemory()
 	progress := &beginning{w: a.stderr, line: a.liveLine()}
 	if slices.Contains(cfg.Watch.Outputs(), config.Output{Format: "jsonl"}) {
 		// The lines themselves show that it gets on.
