@@ -28,28 +28,28 @@ func JudgePodSecurity(s Subject, server psa.Version) []Ruling {
 	return (&Set{Server: server}).judgePodSecurity(s)
 }
 
-func (set *Set) judgePodSecurity(s Subject) []Ruling {
-	by := Ref{Mechanism: PodSecurity, Kind: "Namespace", Name: s.Pod.Namespace, Rule: "enforce"}
-	if s.Namespace == nil {
-		why := cmp.Or(s.NamespaceUnknown, "it was not read")
-		return []Ruling{{By: by, Answer: Unknown, Message: "the labels of namespace " + s.Pod.Namespace + " are not known: " + why}}
+func (s *Set) judgePodSecurity(sub Subject) []Ruling {
+	by := Ref{Mechanism: PodSecurity, Kind: "Namespace", Name: sub.Pod.Namespace, Rule: "enforce"}
+	if sub.Namespace == nil {
+		why := cmp.Or(sub.NamespaceUnknown, "it was not read")
+		return []Ruling{{By: by, Answer: Unknown, Message: "the labels of namespace " + sub.Pod.Namespace + " are not known: " + why}}
 	}
-	by.Name = s.Namespace.Name
-	labels := readPSALabels(s.Namespace)
-	enforce := set.judgeEnforce(s, labels)
+	by.Name = sub.Namespace.Name
+	labels := readPSALabels(sub.Namespace)
+	enforce := s.judgeEnforce(sub, labels)
 	enforce.By = by
 	rulings := []Ruling{enforce}
 	if enforce.Answer == Refuses {
 		return rulings
 	}
-	return append(rulings, set.judgeReports(s, labels, by)...)
+	return append(rulings, s.judgeReports(sub, labels, by)...)
 }
 
 // judgeEnforce is the ruling of the enforce label.
-func (set *Set) judgeEnforce(s Subject, labels psaLabels) Ruling {
-	server := set.Server
+func (s *Set) judgeEnforce(sub Subject, labels psaLabels) Ruling {
+	server := s.Server
 	enforce := labels.policy.Enforce
-	refused := set.standardsOf(enforce).judge(s.Pod)
+	refused := s.standardsOf(enforce).judge(sub.Pod)
 	if len(refused.ids) > 0 {
 		message := fmt.Sprintf("violates PodSecurity %q: %s", enforce.String(), refused.detail)
 		if value, invalid := labels.invalid[psa.EnforceLevelLabel]; invalid {
@@ -63,7 +63,7 @@ func (set *Set) judgeEnforce(s Subject, labels psaLabels) Ruling {
 		ruling.Message = "the namespace has no label enforce: " + defaultLevel
 	case labels.pinned(psa.EnforceVersionLabel, enforce, server):
 		newest := psa.LevelVersion{Level: enforce.Level, Version: newestFor(server)}
-		if later := set.standardsOf(newest).judge(s.Pod); len(later.ids) > 0 {
+		if later := s.standardsOf(newest).judge(sub.Pod); len(later.ids) > 0 {
 			ruling.Controls = later.ids
 			ruling.Toothless = oldVersion(enforce, server, later.ids, "would refuse this pod")
 		}
@@ -72,10 +72,10 @@ func (set *Set) judgeEnforce(s Subject, labels psaLabels) Ruling {
 }
 
 // judgeReports are the rulings of warn and audit for a pod that enforce admits.
-func (set *Set) judgeReports(s Subject, labels psaLabels, by Ref) []Ruling {
+func (s *Set) judgeReports(sub Subject, labels psaLabels, by Ref) []Ruling {
 	var rulings []Ruling
 	for _, mode := range labels.reports() {
-		refused := set.standardsOf(mode.policy).judge(s.Pod)
+		refused := s.standardsOf(mode.policy).judge(sub.Pod)
 		if len(refused.ids) == 0 {
 			continue
 		}
@@ -278,18 +278,18 @@ type standardsKey struct {
 	server psa.Version
 }
 
-func (set *Set) standardsOf(lv psa.LevelVersion) standards {
-	if set.Standards == nil {
-		return standardsOf(lv, set.Server)
+func (s *Set) standardsOf(lv psa.LevelVersion) standards {
+	if s.Standards == nil {
+		return standardsOf(lv, s.Server)
 	}
-	key := standardsKey{lv, set.Server}
-	if known, ok := set.Standards.known.Load(key); ok {
+	key := standardsKey{lv, s.Server}
+	if known, ok := s.Standards.known.Load(key); ok {
 		if checks, ok := known.(standards); ok {
 			return checks
 		}
 	}
-	checks := standardsOf(lv, set.Server)
-	set.Standards.known.Store(key, checks)
+	checks := standardsOf(lv, s.Server)
+	s.Standards.known.Store(key, checks)
 	return checks
 }
 
