@@ -27,13 +27,13 @@ type TrackerOptions struct {
 
 const (
 	defaultSettle = 10 * time.Second
-	defaultBudget = 64
+	defaultBudget = 192
 	// wholeEvery is how often, at most, what hangs on all rows is told while changes pour
 	// in, and wholePerRow as much for each row: where there are many of them it takes a
 	// while. wholeLast is how long it waits for rows that are still to be judged.
 	wholeEvery  = 250 * time.Millisecond
 	wholePerRow = 100 * time.Microsecond
-	wholeLast   = 5 * time.Second
+	wholeLast   = 3 * time.Second
 )
 
 // Tracker keeps the picture of a cluster that changes, and tells what is other than it
