@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	source "github.com/escape-scanner/escape-scanner/internal/armor"
@@ -30,8 +31,14 @@ func (a *app) kubeArmorTargets(ctx context.Context, cluster *kube.Cluster, w *co
 	if err != nil {
 		return nil, err
 	}
+	var told sync.Once
+	unread := func(names []string) {
+		told.Do(func() {
+			a.complain("warning", "secrets "+strings.Join(names, ", ")+" may not be read: where KubeArmor wants no TLS, it is spoken to in plain text")
+		})
+	}
 	secure := func(ctx context.Context, host string) (*tls.Config, error) {
-		return kubeArmorTLS(ctx, cluster, w, certs, host)
+		return kubeArmorTLS(ctx, cluster, w, certs, host, unread)
 	}
 	// What is wrong with certificates that were asked for is said now; they may be others
 	// later.
@@ -53,8 +60,9 @@ func (a *app) kubeArmorTargets(ctx context.Context, cluster *kube.Cluster, w *co
 }
 
 // kubeArmorTLS is how KubeArmor is spoken to, nil for plain text. host is who is dialled,
-// empty for the relay that is found in the cluster.
-func kubeArmorTLS(ctx context.Context, cluster *kube.Cluster, w *config.Watch, certs source.Certificates, host string) (*tls.Config, error) {
+// empty for the relay that is found in the cluster; unread is told of secrets that might
+// have said more.
+func kubeArmorTLS(ctx context.Context, cluster *kube.Cluster, w *config.Watch, certs source.Certificates, host string, unread func([]string)) (*tls.Config, error) {
 	if certs.ServerName == "" {
 		certs.ServerName = host
 	}
@@ -87,6 +95,8 @@ func kubeArmorTLS(ctx context.Context, cluster *kube.Cluster, w *config.Watch, c
 			strings.Join(secrets.Forbidden, ", "), namespace, config.KeyKubeArmorCA, config.KeyKubeArmorCert, config.KeyKubeArmorKey)
 	case w.KubeArmorTLS == "on":
 		return nil, fmt.Errorf("TLS to KubeArmor: there are no secrets of it in namespace %s: give --%s", namespace, config.KeyKubeArmorCA)
+	case len(secrets.Forbidden) > 0:
+		unread(secrets.Forbidden)
 	}
 	return nil, nil
 }

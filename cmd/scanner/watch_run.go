@@ -145,6 +145,10 @@ func (w *watcher) run(ctx context.Context) error {
 	if w.folder != nil {
 		opts.Alerts = w.folder
 	}
+	if r, ok := w.heard.(*replay); ok && r.pace.Speed == 0 {
+		// What is played at once is told at once, not in two halves.
+		opts.AlertsEvery = 5 * time.Second
+	}
 	if w.live != nil {
 		opts.Feed = w.live
 	}
@@ -162,12 +166,42 @@ func (w *watcher) run(ctx context.Context) error {
 	w.startSinks(writing, sinks)
 	err := w.startFeeding(feeding, group, over)
 	if err == nil {
-		err = w.loop.Run(feeding)
+		err = bounded(feeding, loopPatience, func() error { return w.loop.Run(feeding) })
 	}
 	stopFeeding()
 	stopWriting()
-	err = w.first(clusterError(w.name, err), group.Wait(), sinks.Wait())
+	err = w.first(clusterError(w.name, err), group.Wait(), bounded(writing, sinkPatience, sinks.Wait))
 	return w.conclude(ctx, err)
+}
+
+const (
+	// loopPatience is how long the outputs may take for what is left when a watch is
+	// stopped, and sinkPatience how long the sinks; a pod has half a minute for both.
+	loopPatience = 5 * time.Second
+	sinkPatience = 15 * time.Second
+)
+
+// errStuck says that an output kept the watch from ending well.
+var errStuck = errors.New("an output takes nothing: what was still to be written is lost")
+
+// bounded waits for f, but not for ever once the context has ended: an output that takes
+// nothing must not keep the program from ending.
+func bounded(ctx context.Context, patience time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	wait := time.NewTimer(patience)
+	defer wait.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-wait.C:
+		return errStuck
+	}
 }
 
 // first is the first error that is none of stopping.

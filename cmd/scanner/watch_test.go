@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pmezard/go-difflib/difflib"
@@ -160,4 +162,23 @@ func foldedRun(t *testing.T, args ...string) string {
 		}
 	}
 	return out.String()
+}
+
+// An output that takes nothing does not keep a watch that is stopped from ending.
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		stuck := make(chan struct{})
+		began := time.Now()
+		time.AfterFunc(time.Hour, cancel)
+		err := bounded(ctx, time.Minute, func() error { <-stuck; return nil })
+		if took := time.Since(began); !errors.Is(err, errStuck) || took != time.Hour+time.Minute {
+			t.Errorf("after %s it ends with %v", took, err)
+		}
+		close(stuck)
+		if err := bounded(ctx, time.Minute, func() error { return io.EOF }); !errors.Is(err, io.EOF) {
+			t.Errorf("what ends in time ends with %v", err)
+		}
+	})
 }
