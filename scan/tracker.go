@@ -27,7 +27,7 @@ type TrackerOptions struct {
 
 const (
 	defaultSettle = 10 * time.Second
-	defaultBudget = 192
+	defaultBudget = 64
 	// wholeEvery is how often, at most, what hangs on all rows is told while changes pour
 	// in, and wholePerRow as much for each row: where there are many of them it takes a
 	// while. wholeLast is how long it waits for rows that are still to be judged.
@@ -77,9 +77,10 @@ type Tracker struct {
 	gone    gonePods
 
 	// unjoined are the cohorts whose rows are to be found, and dirty the rows that are to
-	// be judged: true where their own pods changed.
+	// be judged. pressing counts those of them that something of their own concerns.
 	unjoined map[*trackedCohort]bool
-	dirty    map[*trackedRow]bool
+	dirty    map[*trackedRow]urgency
+	pressing int
 	// counting are the rows of which other counts were told than hold now.
 	counting map[*trackedRow]bool
 
@@ -91,10 +92,24 @@ type Tracker struct {
 	// nodesDirty is true where nodes may be others than were told.
 	nodesDirty bool
 	// wholeDirty is true where what hangs on all rows is to be told, wholeAt is when it
-	// was, and wholeCounted since when only its counts are other.
-	wholeDirty            bool
-	wholeAt, wholeCounted time.Time
+	// was, allAt when nothing of it was held back, and wholeCounted since when only its
+	// counts are other.
+	wholeDirty                   bool
+	wholeAt, allAt, wholeCounted time.Time
 }
+
+// urgency is how soon a row is judged again.
+type urgency int
+
+// The urgencies.
+const (
+	// urgentLater: everybody is concerned.
+	urgentLater urgency = iota
+	// urgentSoon: something is other that concerns these pods and few others.
+	urgentSoon
+	// urgentOwn: the pods are others.
+	urgentOwn
+)
 
 // NewTracker makes a tracker of what the mirror shows.
 func NewTracker(m Mirror, o TrackerOptions) *Tracker {
@@ -110,7 +125,7 @@ func NewTracker(m Mirror, o TrackerOptions) *Tracker {
 		pods: map[PodName]*trackedPod{}, groups: map[groupKey]*trackedGroup{}, cohorts: map[cohort]*trackedCohort{}, rows: map[RowRef]*trackedRow{},
 		digests: map[Digest]int{}, idle: map[Digest]bool{}, inNamespace: map[string]int{},
 		owners: map[ownerName]map[*trackedCohort]bool{}, failing: map[*trackedCohort]bool{}, gone: newGonePods(),
-		unjoined: map[*trackedCohort]bool{}, dirty: map[*trackedRow]bool{}, counting: map[*trackedRow]bool{},
+		unjoined: map[*trackedCohort]bool{}, dirty: map[*trackedRow]urgency{}, counting: map[*trackedRow]bool{},
 		marker: marker{exceptions: slices.Clone(o.Exceptions)}, told: newTracked(),
 	}
 }

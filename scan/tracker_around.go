@@ -105,15 +105,15 @@ func (t *Tracker) markNodes(nodes map[*nodeState]bool) {
 	if len(nodes) == 0 {
 		return
 	}
-	t.markPlaces(func(at placement) bool { return nodes[at.node] })
+	t.markPlaces(urgentSoon, func(at placement) bool { return nodes[at.node] })
 }
 
 // markPlaces marks the rows with pods in the places.
-func (t *Tracker) markPlaces(concerned func(placement) bool) {
+func (t *Tracker) markPlaces(u urgency, concerned func(placement) bool) {
 	for _, g := range t.groups {
 		for at := range g.places() {
 			if concerned(at) {
-				t.mark(g.row, false)
+				t.mark(g.row, u)
 				break
 			}
 		}
@@ -161,10 +161,14 @@ func (t *Tracker) compareNamespaces(old, fresh *surroundings) {
 
 // admitAgain makes admission be asked again in the namespaces, all where there are none.
 func (t *Tracker) admitAgain(namespaces map[string]bool) {
+	u := urgentSoon
+	if namespaces == nil {
+		u = urgentLater
+	}
 	for _, g := range t.groups {
 		if ns := g.key.namespace; namespaces == nil || namespaces[ns] {
 			g.admitted = nil
-			t.mark(g.row, false)
+			t.mark(g.row, u)
 		}
 	}
 	for ns := range t.judge.door.known {
@@ -180,7 +184,7 @@ func (t *Tracker) compareArmor(old, fresh *surroundings) {
 	c := t.judge
 	if old.armorUnknown != fresh.armorUnknown || old.armorHidden != fresh.armorHidden {
 		clear(c.layers.cache)
-		t.markPlaces(func(placement) bool { return true })
+		t.markPlaces(urgentLater, func(placement) bool { return true })
 	}
 	switch {
 	case old.armor == fresh.armor:
@@ -198,7 +202,7 @@ func (t *Tracker) compareArmor(old, fresh *surroundings) {
 			cov.stance = c.covers.keep(&other)
 			changed[cov] = true
 		}
-		t.markPlaces(func(at placement) bool { return changed[at.cover] })
+		t.markPlaces(urgentSoon, func(at placement) bool { return changed[at.cover] })
 	}
 }
 
@@ -212,10 +216,13 @@ func (t *Tracker) coverAgain() {
 			// It has gone, and the mirror will say so. Till then it is counted where it was.
 			continue
 		}
-		p.group.replace(p, covers.of(pod))
+		was, is := p.at.cover.stance, covers.of(pod)
+		p.group.replace(p, is)
+		if is.stance != was {
+			t.mark(p.group.row, urgentSoon)
+		}
 	}
 	t.judge.covers = covers
-	t.markPlaces(func(placement) bool { return true })
 }
 
 // replace counts a pod of the group under another coverage.

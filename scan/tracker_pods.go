@@ -84,7 +84,7 @@ func (t *Tracker) compareReading(was *podReading) {
 	whole := was.whole("") == t.reading.whole("")
 	for ref, row := range t.rows {
 		if ns := ref.Workload.Namespace; !whole || was.incomplete(ns) != t.reading.incomplete(ns) {
-			t.mark(row, false)
+			t.mark(row, urgentLater)
 		}
 	}
 	t.wholeDirty = true

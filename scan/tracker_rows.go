@@ -91,7 +91,7 @@ func (t *Tracker) leaveRow(g *trackedGroup) {
 	if g.row.cohorts[g.cohort]--; g.row.cohorts[g.cohort] == 0 {
 		delete(g.row.cohorts, g.cohort)
 	}
-	t.mark(g.row, true)
+	t.mark(g.row, urgentOwn)
 	g.row = nil
 }
 
@@ -101,11 +101,27 @@ func (t *Tracker) touch(g *trackedGroup) {
 	t.unjoined[g.cohort] = true
 }
 
-// mark says that a row is to be judged again, soon where its own pods changed.
-func (t *Tracker) mark(row *trackedRow, own bool) {
-	if row != nil {
-		t.dirty[row] = t.dirty[row] || own
+// mark says that a row is to be judged again, and how soon.
+func (t *Tracker) mark(row *trackedRow, u urgency) {
+	if row == nil {
+		return
 	}
+	was, dirty := t.dirty[row]
+	if dirty && was >= u {
+		return
+	}
+	if u > urgentLater && (!dirty || was == urgentLater) {
+		t.pressing++
+	}
+	t.dirty[row] = u
+}
+
+// clean says that a row is judged.
+func (t *Tracker) clean(row *trackedRow) {
+	if t.dirty[row] > urgentLater {
+		t.pressing--
+	}
+	delete(t.dirty, row)
 }
 
 // joinCohorts finds the rows of the cohorts that changed.
@@ -143,9 +159,9 @@ func (t *Tracker) joinCohort(ctx context.Context, co *trackedCohort) {
 			t.leaveRow(g)
 			g.row, row.moved = row, false
 			row.cohorts[co]++
-			t.mark(row, true)
+			t.mark(row, urgentOwn)
 		} else if g.touched {
-			t.mark(row, true)
+			t.mark(row, urgentOwn)
 		}
 		g.touched = false
 	}
@@ -267,11 +283,11 @@ func (t *Tracker) updateOwners(c *Changes) {
 	}
 }
 
-// tellRows judges rows, those whose own pods changed first, until so many groups were
+// tellRows judges rows, the most urgent first, until so many groups were
 // judged, and tells what is other.
 func (t *Tracker) tellRows(ctx context.Context, budget int) error {
 	rows := slices.SortedFunc(maps.Keys(t.dirty), func(a, b *trackedRow) int {
-		return cmp.Or(count(t.dirty[b])-count(t.dirty[a]), compareRowRefs(a.ref, b.ref))
+		return cmp.Or(cmp.Compare(t.dirty[b], t.dirty[a]), compareRowRefs(a.ref, b.ref))
 	})
 	var groups []*trackedGroup
 	n := 0
@@ -294,7 +310,7 @@ func (t *Tracker) tellRows(ctx context.Context, budget int) error {
 	built := make([]*builtRow, len(rows))
 	parallel(len(rows), func(i int) { built[i] = t.build(rows[i], answered) })
 	for i, row := range rows {
-		delete(t.dirty, row)
+		t.clean(row)
 		if built[i] == nil {
 			// A pod of it goes, or has gone: the mirror is ahead, and will say so.
 			continue

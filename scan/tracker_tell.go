@@ -353,7 +353,7 @@ func (t *Tracker) markExceptions() {
 		for _, n := range row.now.findings {
 			t.marker.mark(n.finding, row.used)
 		}
-		t.mark(row, false)
+		t.mark(row, urgentLater)
 	}
 }
 

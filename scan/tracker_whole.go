@@ -13,12 +13,17 @@ func (t *Tracker) tellWhole() error {
 	if !t.wholeDue() {
 		return nil
 	}
-	t.wholeDirty, t.wholeAt = false, t.at
+	// What admission policies do is not known before everybody was asked about them.
+	partly := len(t.dirty) > 0 && !t.allAt.IsZero() && t.at.Sub(t.allAt) >= 0 && t.at.Sub(t.allAt) < wholeLast
+	t.wholeDirty, t.wholeAt = partly, t.at
+	if !partly {
+		t.allAt = t.at
+	}
 	counts, recount := false, !t.wholeCounted.IsZero() && t.settled(t.wholeCounted)
 	findings, policies := t.whole()
 	for _, tell := range []func() (bool, error){
 		func() (bool, error) { return t.tellFindings(findings, recount) },
-		func() (bool, error) { return t.tellPolicies(policies, recount) },
+		func() (bool, error) { return t.tellPolicies(policies, recount, partly) },
 	} {
 		other, err := tell()
 		if err != nil {
@@ -35,8 +40,8 @@ func (t *Tracker) tellWhole() error {
 	return nil
 }
 
-// wholeDue reports whether it is time to look at the whole again. Rows that are still to
-// be judged are waited for, but not for ever.
+// wholeDue reports whether it is time to look at the whole again. Rows that something of
+// their own concerns are waited for, but not for ever.
 func (t *Tracker) wholeDue() bool {
 	if !t.wholeCounted.IsZero() && t.settled(t.wholeCounted) && len(t.dirty) == 0 {
 		return true
@@ -48,7 +53,7 @@ func (t *Tracker) wholeDue() bool {
 	if t.wholeAt.IsZero() || since < 0 {
 		return true
 	}
-	if len(t.dirty) > 0 {
+	if t.pressing > 0 {
 		return since >= wholeLast
 	}
 	return since >= t.wholePause()
@@ -124,12 +129,16 @@ func (t *Tracker) tellFindings(findings []*Finding, recount bool) (counts bool, 
 	return counts, nil
 }
 
-// tellPolicies tells what the policies do, as tellFindings does of findings.
-func (t *Tracker) tellPolicies(policies []Policy, recount bool) (counts bool, err error) {
+// tellPolicies tells what the policies do, as tellFindings does of findings. Where it is
+// not known of everybody, those of admission stay as they were told.
+func (t *Tracker) tellPolicies(policies []Policy, recount, partly bool) (counts bool, err error) {
 	now := map[PolicyRef]bool{}
 	for i := range policies {
 		p := &policies[i]
 		now[p.Ref()] = true
+		if partly && p.Layer == LayerAdmission {
+			continue
+		}
 		if was := t.told.policies[p.Ref()]; was != nil && samePolicy(was, p) {
 			if was.Workloads == p.Workloads && was.Pods == p.Pods {
 				continue
