@@ -18,7 +18,8 @@ import (
 )
 
 // liveServers is the control plane that the tests of live scans share. These tests
-// do not run in parallel: a scan of all namespaces would meet the pods of others.
+// do not run in parallel: a scan of all namespaces would meet the pods of others. Those
+// of a watch do: each has a server of its own.
 var liveServers = kubetest.NewShared()
 
 func TestMain(m *testing.M) {

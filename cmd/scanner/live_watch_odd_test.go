@@ -73,6 +73,7 @@ func runPods(tb testing.TB, client kubernetes.Interface, n int, hash string, own
 // TestLiveWatchRollout: 500 new pods of one spec are one change: each finding is told
 // once, and one verdict, before the counts are.
 func TestLiveWatchRollout(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	server.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---"+rolled)
 	config := server.Config()
@@ -124,6 +125,7 @@ func TestLiveWatchRollout(t *testing.T) {
 // some change in ways of which only the ends are seen; a watch of a namespace that comes
 // later, and of labels that come and go.
 func TestLiveWatchOdd(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	server.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---"+rolled)
 	client := server.Client()

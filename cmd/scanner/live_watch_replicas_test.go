@@ -17,6 +17,7 @@ import (
 // begins with the picture, writes no report anew that is as it should be, and misses
 // nothing that changed in between. That both have one name does not make both lead.
 func TestLiveWatchReplicas(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	server.InstallCRDs(t, kubetest.OpenReports)
 	server.NamedNamespace(t, "shop", nil)

@@ -241,6 +241,7 @@ spec: {nodeName: node1, hostPID: true, containers: [{name: web, image: registry.
 // TestLiveWatchRights follows a cluster with the rights that are printed for it: they are
 // enough, there is none among them that is not used, and where one is missing it is said.
 func TestLiveWatchRights(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	server.InstallCRDs(t, kubetest.KubeArmor)
 	server.InstallCRDs(t, kubetest.OpenReports)

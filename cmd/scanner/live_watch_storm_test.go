@@ -326,6 +326,7 @@ func (s *storm) settle(config *rest.Config) (p50, p99 time.Duration, rss float64
 // TestLiveWatchStorm follows a cluster through a storm: what was told comes to what a
 // scan says, field by field.
 func TestLiveWatchStorm(t *testing.T) {
+	t.Parallel()
 	s, config := newStorm(t, kubetest.Crowd{Namespaces: 8, Deployments: 80, ReplicaSets: 2, Pods: 5}, 100, 6*time.Second)
 	s.blow(t.Context())
 	p50, p99, rss := s.settle(config)

@@ -71,6 +71,7 @@ func (h *hook) has(text string) bool {
 // TestLiveWatchWhole runs a watch as a Deployment would: with everything that it can
 // write to, on a real API server, with a relay that speaks KubeArmor's protocol.
 func TestLiveWatchWhole(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	server.InstallCRDs(t, kubetest.KubeArmor)
 	server.InstallCRDs(t, kubetest.OpenReports)
@@ -257,6 +258,7 @@ func contextOf(t *testing.T, w *watched) string {
 // TestLiveWatchOutage kills the API server under a watch, and takes the pods' right away
 // for a while: nothing is told to be gone that is not.
 func TestLiveWatchOutage(t *testing.T) {
+	t.Parallel()
 	server := kubetest.New(t)
 	crowd := kubetest.Crowd{Namespaces: 3, Deployments: 12, ReplicaSets: 2, Pods: 3}
 	crowd.Create(t, server)
