@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -413,4 +414,50 @@ func TestLiveMirrorOfAnotherHistory(t *testing.T) {
 	c := &told{m: m}
 	c.until(t, "the pods are those of the new history", func() bool { return slices.Equal(podNames(t, m, ns), []string{"new"}) })
 	c.until(t, "followed", func() bool { return len(m.Stale()) == 0 })
+}
+
+// While a kind of owners is not followed, of one that is not known it cannot be said that
+// it does not exist. When it is followed again, that is told.
+func TestLiveMirrorDoubtsOwnersThatItDoesNotFollow(t *testing.T) {
+	t.Parallel()
+	server := live.Server(t)
+	client, ns := server.Client(), server.Namespace(t, nil)
+	proxy := kubetest.NewProxy(t, server.Config(), nil)
+	m := follow(t, proxy.Config(), Options{}, MirrorOptions{Namespaces: []string{ns}}, func(p *pace) {
+		p.request, p.doubt = 400*time.Millisecond, 50*time.Millisecond
+	})
+	kind := schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}
+	ask := func() error {
+		_, err := m.Owner(t.Context(), ns, kind, "late")
+		return err
+	}
+	if err := ask(); !apierrors.IsNotFound(err) {
+		t.Fatalf("before it is made: %v", err)
+	}
+	proxy.SetHook(func(r *http.Request) kubetest.Action {
+		if strings.HasSuffix(r.URL.Path, "/replicasets") || strings.Contains(r.URL.Path, "/replicasets/") {
+			return kubetest.InternalError("etcd is away")
+		}
+		return kubetest.Pass()
+	})
+	proxy.CutConnections()
+	eventually(t, "it is not known", func() bool { err := ask(); return err != nil && !apierrors.IsNotFound(err) })
+	labels := map[string]string{"app": "late"}
+	late := &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "late"},
+		Spec: appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: plainPod("late").Spec,
+		}},
+	}
+	if _, err := client.AppsV1().ReplicaSets(ns).Create(t.Context(), late, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err == nil || apierrors.IsNotFound(err) {
+		t.Errorf("while nothing is seen: %v", err)
+	}
+	proxy.SetHook(nil)
+	c := &told{m: m}
+	c.until(t, "the owner is told", func() bool {
+		return slices.Contains(c.changes.Owners, scan.OwnerName{Kind: kind, Namespace: ns, Name: "late"}) && ask() == nil
+	})
 }

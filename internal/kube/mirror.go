@@ -171,6 +171,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	m.wantAll()
 	loops.Go(func() { m.lookOut(ctx) })
 	loops.Go(func() { m.keepSingles(ctx) })
+	loops.Go(func() { m.keepDoubts(ctx) })
 	for {
 		m.arrange()
 		m.startFeeds(ctx, &loops)

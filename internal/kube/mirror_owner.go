@@ -34,8 +34,15 @@ type singles struct {
 	// refused has, of the kinds of which not even one object may be read, one such.
 	refused map[ownerScope]refusal
 	// gone are those that a followed kind does not have, and that the server does not
-	// have either, as of some time.
-	gone map[ownerKey]time.Time
+	// have either, as of some time. doubted are those of which it gave no answer.
+	gone    map[ownerKey]time.Time
+	doubted map[ownerKey]doubt
+}
+
+// doubt is why it is not known whether there is an owner, and when it may be asked again.
+type doubt struct {
+	err   error
+	again time.Time
 }
 
 type single struct {
@@ -97,15 +104,22 @@ func (s *singles) owner(ctx context.Context, m *Mirror, key ownerKey) (scan.Owne
 func (s *singles) missing(ctx context.Context, m *Mirror, key ownerKey) (scan.Owner, error) {
 	s.mu.Lock()
 	at, known := s.gone[key]
+	d, doubted := s.doubted[key]
 	s.mu.Unlock()
-	if known && time.Since(at) < m.pace.owners {
+	switch {
+	case known && time.Since(at) < m.pace.owners:
 		return scan.Owner{}, key.none()
+	case doubted && time.Now().Before(d.again):
+		// To wait for an answer again takes as long as it did.
+		return scan.Owner{}, d.err
 	}
 	owner, err := m.ask(ctx, key)
-	if err == nil {
+	switch {
+	case err == nil:
 		return owner, nil
+	case !answered(err):
+		return scan.Owner{}, s.doubt(key, err, m.pace.owners)
 	}
-	// The feed is what counts where the server gives no answer.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone == nil {
@@ -113,6 +127,57 @@ func (s *singles) missing(ctx context.Context, m *Mirror, key ownerKey) (scan.Ow
 	}
 	s.gone[key] = time.Now()
 	return scan.Owner{}, key.none()
+}
+
+// errUnfollowed says that an owner is of a kind that is not followed at the moment.
+func errUnfollowed(key ownerKey) error {
+	return subject("get "+key.kind.Kind+" "+key.name, key.namespace,
+		apierrors.NewServiceUnavailable("changes of "+key.kind.Kind+" are not seen at the moment"))
+}
+
+// doubt notes that it is not known whether there is such an owner, and gives the error
+// back. It is said when it may be asked again.
+func (s *singles) doubt(key ownerKey, err error, pause time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doubted == nil {
+		s.doubted = map[ownerKey]doubt{}
+	}
+	s.doubted[key] = doubt{err, time.Now().Add(pause)}
+	return err
+}
+
+// keepDoubts says, until ctx ends, of the owners of which nothing was known that they may
+// be asked for again, where their kind is followed by now.
+func (m *Mirror) keepDoubts(ctx context.Context) {
+	s := &m.single
+	for ctx.Err() == nil {
+		pause(ctx, wait.Jitter(m.pace.doubt, 0.2))
+		s.mu.Lock()
+		doubted := maps.Clone(s.doubted)
+		s.mu.Unlock()
+		for key, d := range doubted {
+			if time.Now().Before(d.again) || m.losing(key) {
+				continue
+			}
+			s.mu.Lock()
+			delete(s.doubted, key)
+			s.mu.Unlock()
+			m.change(func(c *changeSet) {
+				add(&c.owners, scan.OwnerName{Kind: key.kind, Namespace: key.namespace, Name: key.name})
+			})
+		}
+	}
+}
+
+// losing reports whether nobody follows the kind of an owner at the moment.
+func (m *Mirror) losing(key ownerKey) bool {
+	for _, ns := range []string{"", key.namespace} {
+		if r := m.have(feedKey{role: roleOwners, kind: key.kind, namespace: ns}); r != nil && !r.feed.refused() {
+			return r.feed.lost()
+		}
+	}
+	return false
 }
 
 // ask reads one owner from the server.

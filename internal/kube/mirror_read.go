@@ -195,7 +195,8 @@ func (m *Mirror) Owner(ctx context.Context, namespace string, kind schema.GroupV
 	}
 	key := ownerKey{kind, namespace, name}
 	if r.feed.lost() {
-		return scan.Owner{}, key.none()
+		// Whether it is there is not known; to ask would take its time for each of them.
+		return scan.Owner{}, m.single.doubt(key, errUnfollowed(key), 0)
 	}
 	// A pod may be seen before its owner, which was made before it.
 	return m.single.missing(ctx, m, key)
