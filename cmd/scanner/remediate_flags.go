@@ -33,25 +33,6 @@ func newClusterFlags() clusterFlags {
 	return clusterFlags{kube: genericclioptions.NewConfigFlags(true)}
 }
 
-// add registers the flags of kubectl but for --namespace, which it hands back.
-func (f *clusterFlags) add() (cluster *pflag.FlagSet, namespace *pflag.Flag) {
-	all := newFlagSet()
-	f.kube.AddFlags(all)
-	cluster = newFlagSet()
-	all.VisitAll(func(flag *pflag.Flag) {
-		switch flag.Name {
-		case "namespace":
-			namespace = flag
-			return
-		case "cache-dir":
-			// Nothing is cached, and its default shows the user's home.
-			flag.Hidden = true
-		}
-		cluster.AddFlag(flag)
-	})
-	return cluster, namespace
-}
-
 // addSet registers the flags by which a set is found again.
 func (f *clusterFlags) addSet(fs *pflag.FlagSet) {
 	fs.StringVar(&f.set, "set", set.DefaultName, "the `NAME` of the set, which begins the names of its objects")
@@ -108,7 +89,7 @@ func stages() []string {
 
 // groups registers the flags and gives them under headings, who it is for first.
 func (f *setFlags) groups() (whom, what flagGroup, cluster flagGroup) {
-	kubeFlags, namespace := f.add()
+	kubeFlags, namespace := kubectlFlags(f.kube)
 	who := newFlagSet()
 	namespace.Usage = "for these `NAMESPACES`, several separated by commas"
 	who.AddFlag(namespace)

@@ -127,7 +127,7 @@ func (a *app) writeRoles(verbs []kube.Verb, work kube.Work, opts set.Options) er
 // kubeFlagNames are the flags that say which cluster is meant.
 func kubeFlagNames() []string {
 	f := newClusterFlags()
-	cluster, _ := f.add()
+	cluster, _ := kubectlFlags(f.kube)
 	return flagNames(cluster)
 }
 

@@ -51,7 +51,7 @@ cut short is finished by another.`,
 			return noCluster(p.name, a.remediateRollback(cmd.Context(), p, f.set, opts, &doc, do, cmd.Flags(), cfg))
 		},
 	}
-	cluster, _ := f.add()
+	cluster, _ := kubectlFlags(f.kube)
 	how := newFlagSet()
 	f.addSet(how)
 	how.BoolVar(&force, "force-conflicts", false, "put fields back that another manager has taken since")

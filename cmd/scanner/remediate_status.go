@@ -63,7 +63,7 @@ It exits with 1 when there is no set, or not all of it is in place.`,
 			return noCluster(p.name, a.remediateStatus(cmd.Context(), p, name, f.records, &doc, cmd.Flags(), cfg))
 		},
 	}
-	cluster, _ := f.add()
+	cluster, _ := kubectlFlags(f.kube)
 	which, closer := newFlagSet(), newFlagSet()
 	f.addSet(which)
 	which.Lookup("set").Usage = "the `NAME` of the one set to show"

@@ -125,7 +125,7 @@ func notOf(flags *pflag.FlagSet, names []string) []string {
 // statusFlagNames are the flags by which a set is found again.
 func statusFlagNames() []string {
 	f := newClusterFlags()
-	cluster, _ := f.add()
+	cluster, _ := kubectlFlags(f.kube)
 	f.addSet(cluster)
 	return flagNames(cluster)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/escape-scanner/escape-scanner/config"
 )
@@ -22,19 +23,9 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.StringVar(&f.saveInventory, "save-inventory", "", "save what was read of the cluster to a `FILE`, which -f reads back to the same verdicts; no secrets, values of environment variables or unread annotations")
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
-	cluster := newFlagSet()
-	f.kube.AddFlags(cluster)
-	cluster.VisitAll(func(flag *pflag.Flag) {
-		switch flag.Name {
-		case "namespace":
-			// It goes with the choice of what is audited.
-			flag.Usage = "audit these `NAMESPACES` only, several separated by commas"
-			what.AddFlag(flag)
-		case "cache-dir":
-			// Nothing is cached, and its default shows the user's home.
-			flag.Hidden = true
-		}
-	})
+	cluster, namespace := kubectlFlags(f.kube)
+	namespace.Usage = "audit these `NAMESPACES` only, several separated by commas"
+	what.AddFlag(namespace)
 	what.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "audit all namespaces, which is the default")
 	what.StringVarP(&f.selector, "selector", "l", "", "audit only the pods that match this label `SELECTOR`")
 
@@ -62,6 +53,26 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
 		return writeUsage(cmd.OutOrStderr(), cmd, groups, a.width(a.stdout))
 	})
+}
+
+// kubectlFlags makes the flags of kubectl but for --namespace, which goes with the choice
+// of what a command is for.
+func kubectlFlags(kube *genericclioptions.ConfigFlags) (cluster *pflag.FlagSet, namespace *pflag.Flag) {
+	all := newFlagSet()
+	kube.AddFlags(all)
+	cluster = newFlagSet()
+	all.VisitAll(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "namespace":
+			namespace = flag
+			return
+		case "cache-dir":
+			// Nothing is cached, and its default shows the user's home.
+			flag.Hidden = true
+		}
+		cluster.AddFlag(flag)
+	})
+	return cluster, namespace
 }
 
 func newFlagSet() *pflag.FlagSet {

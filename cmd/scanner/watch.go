@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/escape-scanner/escape-scanner/config"
@@ -75,18 +74,9 @@ report for each workload (--reports), writes Events (--events) and calls a webho
 func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	what := newFlagSet()
 	what.BoolVar(&f.demo, "demo", false, "follow the demo cluster that is part of the program, with recorded attacks")
-	cluster := newFlagSet()
-	f.kube.AddFlags(cluster)
-	cluster.VisitAll(func(flag *pflag.Flag) {
-		switch flag.Name {
-		case "namespace":
-			flag.Usage = "follow these `NAMESPACES` only, several separated by commas"
-			what.AddFlag(flag)
-		case "cache-dir":
-			// Nothing is cached, and its default shows the user's home.
-			flag.Hidden = true
-		}
-	})
+	cluster, namespace := kubectlFlags(f.kube)
+	namespace.Usage = "follow these `NAMESPACES` only, several separated by commas"
+	what.AddFlag(namespace)
 	what.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "follow all namespaces, which is the default")
 	what.StringVarP(&f.selector, "selector", "l", "", "follow only the pods that match this label `SELECTOR`")
 
