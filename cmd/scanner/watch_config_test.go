@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,25 @@ import (
 // followed is a folder whose configuration is followed.
 type followed struct {
 	*testing.T
-	dir  string
+	dir string
+
+	mu   sync.Mutex
 	said bytes.Buffer
 	put  [][]scan.Exception
+}
+
+// Write takes in what is said.
+func (f *followed) Write(text []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.said.Write(text)
+}
+
+// force takes in what is put in force.
+func (f *followed) force(list []scan.Exception) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put = append(f.put, list)
 }
 
 // follow runs a test on the configuration of a folder, with a clock of its own. file is
@@ -42,8 +59,8 @@ func follow(t *testing.T, file string, test func(f *followed)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			a := &app{deps: deps{}, stderr: &f.said}
-			a.followExceptions(ctx, began, load, func(list []scan.Exception) { f.put = append(f.put, list) })
+			a := &app{deps: deps{}, stderr: f}
+			a.followExceptions(ctx, began, load, f.force)
 		}()
 		test(f)
 		cancel()
@@ -76,6 +93,8 @@ func (f *followed) later(puts, exceptions int, say string) {
 	f.Helper()
 	<-time.After(3 * configEvery)
 	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.put) != puts || puts > 0 && len(f.put[puts-1]) != exceptions {
 		f.Errorf("put in force: %v, want %d lists, the last of %d", f.put, puts, exceptions)
 	}

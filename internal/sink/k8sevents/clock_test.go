@@ -218,7 +218,7 @@ func TestTheWorstAreKept(t *testing.T) {
 		if said.dropped() != 202-50 {
 			t.Errorf("%d left out, want %d", said.dropped(), 202-50)
 		}
-		if last := said.all[len(said.all)-1]; last.Err != nil {
+		if last := said.last(); last.Err != nil {
 			t.Errorf("the last notice is %v, want the end of trouble", last.Err)
 		}
 	})
@@ -280,8 +280,8 @@ func TestForbiddenUIDs(t *testing.T) {
 		set(nil)
 		tell(t, s, finding(web, "after", scan.SeverityHigh))
 		pass(2 * time.Minute)
-		if last := said.all[len(said.all)-1]; last.Err != nil {
-			t.Errorf("its end is not told: %v", said.all)
+		if last := said.last(); last.Err != nil {
+			t.Errorf("its end is not told: %v", last)
 		}
 	})
 }

@@ -40,6 +40,13 @@ func (n *notices) take(notice sink.Notice) {
 	n.all = append(n.all, notice)
 }
 
+// last is the latest, of which there must be one.
+func (n *notices) last() sink.Notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.all[len(n.all)-1]
+}
+
 func (n *notices) dropped() (sum int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
