@@ -32,6 +32,8 @@ type decoded struct {
 	last   *armor.Index
 	// until is when the next exception expires, zero for never.
 	until time.Time
+	// at is the time of the reading: a clock that is put back makes exceptions valid again.
+	at time.Time
 }
 
 // memo remembers what was made of texts, those of this reading and of the one before.
@@ -69,7 +71,8 @@ func (m *memo[V]) get(text string, decode func() (V, error)) (V, error) {
 }
 
 // begin starts a new reading.
-func (d *decoded) begin() {
+func (d *decoded) begin(at time.Time) {
+	d.at = at
 	d.armor.turn()
 	d.kyverno.turn()
 	d.exceptions.turn()

@@ -174,7 +174,7 @@ func (t *Tracker) Update(ctx context.Context, c Changes, next Handler) (more boo
 	t.next, t.at = next, t.opts.Now()
 	t.decoded.params.follow(ctx)
 	t.markExceptions()
-	if c.Around || !t.decoded.until.IsZero() && !t.at.Before(t.decoded.until) {
+	if c.Around || !t.decoded.until.IsZero() && !t.at.Before(t.decoded.until) || t.at.Before(t.decoded.at) {
 		again := t.updateAround(ctx)
 		c.AllPods = c.AllPods || again
 	}

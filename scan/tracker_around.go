@@ -11,7 +11,7 @@ import (
 
 // readSurroundings reads what stands around the pods, as it is now.
 func (t *Tracker) readSurroundings(ctx context.Context) *surroundings {
-	t.decoded.begin()
+	t.decoded.begin(t.at)
 	opts := t.opts.Cluster
 	opts.Start.Time, opts.decoded, opts.classes = t.at, t.decoded, t.classes
 	return readSurroundings(ctx, t.mirror, &opts, t.server)
