@@ -64,14 +64,22 @@ func broken(err error) bool {
 		return false
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || utilnet.IsProbableEOF(err) ||
-		utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsHTTP2ConnectionLost(err) {
+		utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) {
 		return true
 	}
 	// An answer that broke off has no type of its own in client-go. A url.Error is no
 	// sign: a wrong certificate is one too.
 	var op *net.OpError
 	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "read" || op.Op == "write") ||
-		strings.Contains(err.Error(), "when reading response body")
+		strings.Contains(err.Error(), "when reading response body") || brokenHTTP2(err)
+}
+
+// brokenHTTP2 reports whether a request was on an HTTP/2 connection that went away under
+// it, because of another request's error or because the server said goodbye. net/http
+// gives these no type.
+func brokenHTTP2(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "http2: client conn") || strings.Contains(text, "http2: ") && strings.Contains(text, "GOAWAY")
 }
 
 // maxExpired is how often in a row a list may expire before it brings anything
