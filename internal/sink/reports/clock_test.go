@@ -3,6 +3,7 @@ package reports_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ type shelf struct {
 	writes  int
 	// fail is asked before each write.
 	fail func(n int, object *unstructured.Unstructured) error
+	// lost is what a write ends with although it is made, if not nil.
+	lost error
 }
 
 func newShelf() *shelf { return &shelf{objects: map[string]*unstructured.Unstructured{}} }
@@ -100,6 +103,9 @@ func (s *shelf) write(o *unstructured.Unstructured, check func(before *unstructu
 	kept.SetUID(types.UID(name))
 	kept.SetResourceVersion(strconv.Itoa(s.version))
 	s.objects[name] = kept
+	if s.lost != nil {
+		return nil, s.lost
+	}
 	return kept.DeepCopy(), nil
 }
 
@@ -108,7 +114,7 @@ func (s *shelf) Delete(_ context.Context, o *unstructured.Unstructured) error {
 	defer s.mu.Unlock()
 	s.writes++
 	delete(s.objects, nameOf(o.GroupVersionKind(), o.GetNamespace(), o.GetName()))
-	return nil
+	return s.lost
 }
 
 // all are copies of what is kept.
@@ -268,6 +274,46 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("%d reports", objects)
 		}
 		if texts := r.notices.texts(); len(texts) != 2 || texts[1] != "well" {
+			t.Errorf("notices %q", texts)
+		}
+	})
+}
+
+// A write whose answer is lost may have been made: what is there is read before the next,
+// so that nothing is left behind or believed to be there.
+func TestAnswerLost(t *testing.T) {
+	inBubble(t, reports.Options{}, func(t *testing.T, r *running, s *shelf) {
+		lose := func(err error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.lost = err
+		}
+		a := deployment("shop", "a")
+		lose(io.ErrUnexpectedEOF)
+		r.tell(t, picture(a)...)
+		pass(time.Second)
+		if objects, _ := s.counts(); objects != 1 {
+			t.Fatalf("%d reports", objects)
+		}
+		gone := scan.Event{Resolved: &scan.Resolved{What: scan.ResolvedWorkload, Workload: &a}}
+		r.tell(t, gone)
+		lose(nil)
+		pass(10 * time.Minute)
+		if objects, _ := s.counts(); objects != 0 {
+			t.Errorf("created without an answer: %d reports are left", objects)
+		}
+		r.tell(t, exposed(a, "privileged", ""))
+		pass(time.Minute)
+		lose(io.ErrUnexpectedEOF)
+		r.tell(t, gone)
+		pass(3 * time.Second)
+		r.tell(t, exposed(a, "privileged", ""))
+		lose(nil)
+		pass(10 * time.Minute)
+		if objects, _ := s.counts(); objects != 1 {
+			t.Errorf("deleted without an answer: %d reports", objects)
+		}
+		if texts := r.notices.texts(); len(texts) != 4 || texts[1] != "well" || texts[3] != "well" {
 			t.Errorf("notices %q", texts)
 		}
 	})

@@ -18,6 +18,12 @@ func (e *session) reconcile(ctx context.Context, it *item) outcome {
 	if it.told {
 		want = e.sink.build(it.of, it.maxBytes)
 	}
+	if it.unsure {
+		if o.err = e.look(ctx, it, &o, want != nil); o.err != nil {
+			o.unsure = true
+			return o
+		}
+	}
 	// Another may have written in between, once or twice.
 	for range 3 {
 		if want == nil && o.have == (kept{}) || want != nil && o.have != (kept{}) && o.have.digest == digest(it.at.api.shape(want)) {
@@ -28,6 +34,7 @@ func (e *session) reconcile(ctx context.Context, it *item) outcome {
 		}
 		again := false
 		if again, o.err = e.write(ctx, it, want, &o); !again || o.err != nil {
+			o.unsure = o.err != nil && causeOf(o.err) == unreachable
 			return o
 		}
 	}
@@ -78,6 +85,16 @@ func (e *session) write(ctx context.Context, it *item, want *openreports.Report,
 		return false, fmt.Errorf("report %s/%s: the API server keeps it otherwise than it was written", it.at.key.namespace, it.at.key.name)
 	}
 	return false, nil
+}
+
+// look reads a report of which it is not known what there is.
+func (e *session) look(ctx context.Context, it *item, o *outcome, toWrite bool) error {
+	if err := e.limit.Wait(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return e.refresh(ctx, it, o, toWrite)
 }
 
 // refresh reads a report again. One that is not ours is an error where we would write it.

@@ -47,7 +47,9 @@ type item struct {
 	// is known: it was left by an earlier run.
 	told bool
 	have kept
-	due  time.Time
+	// unsure is true where a write broke off: nobody knows whether it was made.
+	unsure bool
+	due    time.Time
 	// idle is when it may be written again.
 	idle     time.Time
 	tries    int
@@ -60,10 +62,11 @@ type item struct {
 
 // outcome is what became of an item.
 type outcome struct {
-	item  *item
-	have  kept
-	wrote bool
-	err   error
+	item   *item
+	have   kept
+	unsure bool
+	wrote  bool
+	err    error
 }
 
 // session follows the watch until the reports are to be read again, which it does by
@@ -299,7 +302,7 @@ const manyFailed = 20
 // finished notes what became of an item. An error ends the session.
 func (e *session) finished(o outcome, now time.Time) error {
 	it := o.item
-	it.busy, it.have = false, o.have
+	it.busy, it.have, it.unsure = false, o.have, o.unsure
 	if o.wrote {
 		it.idle = now.Add(e.sink.opts.Every)
 	}
