@@ -16,107 +16,32 @@ const (
 	padKernel    = len("KRN proven")
 )
 
-// layerSpans are the three columns of a workload: would admission take its like
-// again, what of its open paths do runtime policies stop, and do the nodes enforce.
-// Of a workload without open paths they say what would keep it so.
+// layerSpans are the three columns of a workload.
 func layerSpans(l *scan.Layers) []span {
-	adm, run, krn := admissionSpan(l), runtimeSpan(l), kernelSpan(&l.Kernel)
-	adm.text, adm.pad = "ADM "+adm.text, padAdmission
-	run.text, run.pad = "RUN "+run.text, padRuntime
-	krn.text, krn.pad = "KRN "+krn.text, padKernel
-	return []span{adm, run, krn}
+	pads := [3]int{padAdmission, padRuntime, padKernel}
+	spans := make([]span, 0, len(pads))
+	for i, c := range LayerCells(l) {
+		spans = append(spans, span{text: c.Short + " " + c.Text, style: toneStyle(c.Tone), pad: pads[i]})
+	}
+	return spans
 }
 
-func admissionSpan(l *scan.Layers) span {
-	if len(l.Paths) > 0 {
-		switch l.Admission.Answer {
-		case admission.Refuses:
-			return span{text: "refuses", style: green}
-		case admission.Admits:
-			return span{text: "admits", style: red}
-		case admission.Unknown:
-		}
-		return span{text: "unknown", style: doubtful}
+func toneStyle(t Tone) style {
+	switch t {
+	case ToneGood:
+		return green
+	case TonePoor:
+		return yellow
+	case ToneBad:
+		return red
+	case ToneUnknown:
 	}
-	switch l.Reopen {
-	case admission.Refuses:
-		return span{text: "keeps shut", style: green}
-	case admission.Admits:
-		if n := len(l.Reopens); n > 0 {
-			return span{text: fmt.Sprintf("lets in %d", n), style: yellow}
-		}
-		return span{text: "lets in", style: yellow}
-	case admission.Unknown:
-	}
-	return span{text: "unknown", style: doubtful}
+	return doubtful
 }
 
-func runtimeSpan(l *scan.Layers) span {
-	if len(l.Paths) == 0 {
-		switch l.Runtime.Set {
-		case kernel.Yes:
-			return span{text: "full set", style: green}
-		case kernel.No:
-			return span{text: "no full set", style: yellow}
-		case kernel.Unknown:
-		}
-		return span{text: "unknown", style: doubtful}
-	}
-	stops, unknown := 0, 0
-	for i := range l.Paths {
-		switch l.Paths[i].Runtime.Answer {
-		case scan.StopsYes:
-			stops++
-		case scan.StopsNo:
-		case scan.StopsUnknown:
-			unknown++
-		default:
-			unknown++
-		}
-	}
-	s := span{text: fmt.Sprintf("stops %d/%d", stops, len(l.Paths)), style: red}
-	if unknown > 0 {
-		s.text += fmt.Sprintf(", %d unknown", unknown)
-	}
-	switch len(l.Paths) {
-	case stops:
-		s.style = green
-	case stops + unknown:
-		s.style = doubtful
-	}
-	return s
-}
-
-func kernelSpan(k *scan.KernelLayer) span {
-	switch {
-	case k.Capabilities == kernel.Yes && k.Processes == kernel.Yes:
-		return gradeSpan(k.Grade)
-	case k.Capabilities == kernel.No && k.Processes == kernel.No:
-		return span{text: "none", style: red}
-	case k.Capabilities == kernel.No:
-		return span{text: "no caps", style: red}
-	case k.Capabilities == kernel.Yes:
-		return span{text: "caps only", style: yellow}
-	}
-	return span{text: "unknown", style: doubtful}
-}
-
-// gradeSpan is how well it is founded that a kernel enforces.
-func gradeSpan(g kernel.Grade) span {
-	switch g {
-	case kernel.Proven:
-		return span{text: "proven", style: green}
-	case kernel.Claimed:
-		return span{text: "claimed", style: green}
-	case kernel.Hinted:
-	}
-	// What is only hinted carries no verdict.
-	return span{text: strings.TrimSpace("unknown " + Clean(string(g))), style: doubtful}
-}
-
-// decides is the sentence that decides a verdict: of an exposed workload that of
+// Decides is the sentence that decides a verdict: of an exposed workload that of
 // the worst path, which says what is missing. It is clean.
-func decides(v *scan.WorkloadVerdict) string {
+func Decides(v *scan.WorkloadVerdict) string {
 	if v.Layers == nil || v.Verdict != scan.VerdictExposed || len(v.Layers.Paths) == 0 {
 		return Clean(v.Reason)
 	}
@@ -143,13 +68,13 @@ func (t *table) layers(v *scan.WorkloadVerdict) {
 	if t.width >= 60 {
 		at = len("EXPOSED") + gap
 	}
-	t.row(at, at, append(layerSpans(v.Layers), span{text: decides(v), style: dim})...)
+	t.row(at, at, append(layerSpans(v.Layers), span{text: Decides(v), style: dim})...)
 }
 
 // reasons are the verdict's own sentence and that of the worst path, empty where the
 // first has it already.
 func reasons(v *scan.WorkloadVerdict) (verdict, worst string) {
-	verdict, worst = Clean(v.Reason), decides(v)
+	verdict, worst = Clean(v.Reason), Decides(v)
 	if _, after, ok := strings.Cut(worst, ": "); strings.Contains(verdict, worst) || ok && strings.Contains(verdict, after) {
 		worst = ""
 	}

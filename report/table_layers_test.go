@@ -121,12 +121,12 @@ func TestTheReasonIsOfTheWorstPath(t *testing.T) {
 	v := &scan.WorkloadVerdict{Verdict: scan.VerdictExposed, Reason: "of the verdict", Layers: &scan.Layers{Paths: []scan.PathLayers{
 		{Path: "escape-a", State: scan.PathStopped, Reason: "stopped"}, {Path: "escape-b", State: scan.PathUnknown, Reason: "unknown"}, {Path: "escape-c", State: scan.PathOpen, Reason: "open"},
 	}}}
-	if got := decides(v); got != "escape-c: open" {
+	if got := Decides(v); got != "escape-c: open" {
 		t.Errorf("got %q", got)
 	}
 	for _, other := range []scan.Verdict{scan.VerdictUnknown, scan.VerdictGuarded, scan.VerdictSealed} {
 		v.Verdict = other
-		if got := decides(v); got != "of the verdict" {
+		if got := Decides(v); got != "of the verdict" {
 			t.Errorf("%s: got %q", other, got)
 		}
 	}
