@@ -156,7 +156,7 @@ func (s *State) Failure(ref FailureRef) *Failure { return s.failures[ref] }
 // be read, then the workloads, then what has findings and no verdict.
 func (s *State) Rows() []RowRef {
 	return slices.SortedFunc(maps.Keys(s.rows), func(a, b RowRef) int {
-		return cmp.Or(s.rank(a)-s.rank(b), compareRowRefs(a, b))
+		return cmp.Or(s.rank(a)-s.rank(b), a.Compare(b))
 	})
 }
 
@@ -170,7 +170,8 @@ func (s *State) rank(ref RowRef) int {
 	return 1
 }
 
-func compareRowRefs(a, b RowRef) int {
+// Compare orders names of rows by namespace, kind and name.
+func (a RowRef) Compare(b RowRef) int {
 	return cmp.Or(cmp.Compare(a.Workload.Namespace, b.Workload.Namespace), cmp.Compare(a.Workload.Kind, b.Workload.Kind),
 		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Claims, b.Claims))
 }

@@ -336,5 +336,5 @@ func (t *Tracker) forget() {
 
 // sortedRows are the rows in the order of a scan.
 func (t *Tracker) sortedRows() []*trackedRow {
-	return slices.SortedFunc(maps.Values(t.rows), func(a, b *trackedRow) int { return compareRowRefs(a.ref, b.ref) })
+	return slices.SortedFunc(maps.Values(t.rows), func(a, b *trackedRow) int { return RowRef.Compare(a.ref, b.ref) })
 }

@@ -287,7 +287,7 @@ func (t *Tracker) updateOwners(c *Changes) {
 // judged, and tells what is other.
 func (t *Tracker) tellRows(ctx context.Context, budget int) error {
 	rows := slices.SortedFunc(maps.Keys(t.dirty), func(a, b *trackedRow) int {
-		return cmp.Or(cmp.Compare(t.dirty[b], t.dirty[a]), compareRowRefs(a.ref, b.ref))
+		return cmp.Or(cmp.Compare(t.dirty[b], t.dirty[a]), RowRef.Compare(a.ref, b.ref))
 	})
 	var groups []*trackedGroup
 	n := 0

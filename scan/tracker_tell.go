@@ -299,7 +299,7 @@ func (t *Tracker) dropRow(row *trackedRow) error {
 
 // tellCounts tells the counts that have been still for long enough.
 func (t *Tracker) tellCounts() error {
-	for _, row := range slices.SortedFunc(maps.Keys(t.counting), func(a, b *trackedRow) int { return compareRowRefs(a.ref, b.ref) }) {
+	for _, row := range slices.SortedFunc(maps.Keys(t.counting), func(a, b *trackedRow) int { return RowRef.Compare(a.ref, b.ref) }) {
 		if !t.settled(row.counted) {
 			continue
 		}

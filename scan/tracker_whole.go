@@ -113,7 +113,7 @@ func (t *Tracker) tellFindings(findings []*Finding, recount bool) (counts bool, 
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(t.told.findings), func(a, b wholeKey) int {
-		return cmp.Or(compareRowRefs(a.row, b.row), cmp.Compare(a.print, b.print))
+		return cmp.Or(RowRef.Compare(a.row, b.row), cmp.Compare(a.print, b.print))
 	}) {
 		if now[key] != nil {
 			continue
