@@ -66,7 +66,7 @@ func startChain(tb testing.TB, o alerts.Options, also ...scan.Handler) *chain {
 	c.changed = sync.NewCond(&c.mu)
 	loop := watch.New(watch.Options{
 		Posture: scan.NewTracker(cluster, scan.TrackerOptions{Cluster: scan.ClusterOptions{Level: psa.LevelBaseline}, Now: time.Now}),
-		Alerts:  c.folder, Handler: append(everyone{scan.HandlerFunc(c.take)}, also...), Now: time.Now,
+		Alerts:  c.folder, Handler: report.Tee(append(also, scan.HandlerFunc(c.take))...), Now: time.Now,
 	})
 	var looping, listening context.Context
 	looping, c.stopLoop = context.WithCancel(tb.Context())

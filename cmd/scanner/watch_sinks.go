@@ -18,7 +18,7 @@ import (
 	"github.com/escape-scanner/escape-scanner/internal/sink/metrics"
 	"github.com/escape-scanner/escape-scanner/internal/sink/reports"
 	"github.com/escape-scanner/escape-scanner/internal/sink/webhook"
-	"github.com/escape-scanner/escape-scanner/internal/watch"
+	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -28,40 +28,15 @@ const leaseName = "escape-scanner-watch"
 // handler is who is told everything. With several replicas only the figures are kept by
 // each; the rest comes with the Lease.
 func (w *watcher) handler() scan.Handler {
-	all := everyone{w.progress, w.metrics}
+	all := []scan.Handler{w.progress, w.metrics}
 	if w.cfg.Watch.LeaderElect {
-		return all
+		return report.Tee(all...)
 	}
 	// What takes long comes last: those who read the outputs need not be quick.
 	for _, r := range w.shared.runners {
 		all = append(all, r)
 	}
-	return append(all, w.outs.handlers...)
-}
-
-// everyone tells several handlers, in their order. The first error ends it.
-type everyone []scan.Handler
-
-// Handle implements scan.Handler.
-func (all everyone) Handle(e scan.Event) error {
-	for _, h := range all {
-		if err := h.Handle(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Flush implements watch.Flusher.
-func (all everyone) Flush() error {
-	for _, h := range all {
-		if f, ok := h.(watch.Flusher); ok {
-			if err := f.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return report.Tee(append(all, w.outs.handlers...)...)
 }
 
 // startSinks starts what goes on beside the loop.
