@@ -78,6 +78,7 @@ var unreachable = map[string][]string{
 	"remediate":         {"k8s.io/client-go"},
 	"internal/manifest": {"k8s.io/client-go"},
 	"internal/snapshot": {"k8s.io/client-go"},
+	"tui":               {"k8s.io/client-go"},
 }
 
 func TestImportsPointTheRightWay(t *testing.T) {

@@ -1,0 +1,96 @@
+package tui
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/bubbles/key"
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+)
+
+// help lies over a view and says what its keys do.
+type help struct {
+	here []key.Binding
+	text pager
+}
+
+func newHelp(here []key.Binding) *help { return &help{here: here} }
+
+func (h *help) typing() bool { return false }
+
+func (h *help) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
+	if h.text.update(d.keys, msg) {
+		return false, nil
+	}
+	_, pressed := msg.(tea.KeyMsg)
+	return pressed, nil
+}
+
+func (h *help) draw(d *desk, width, height int) []string {
+	k := d.keys
+	lines := h.section(d, "Here", h.here, width)
+	lines = append(lines, h.section(d, "Everywhere", []key.Binding{
+		k.Overview, k.Workloads, k.Alerts, k.Nodes, k.Policies, k.Remediate, k.NextView, k.PrevView,
+		k.Copy, k.CopyFix, k.Export, k.Messages, k.Help, k.Suspend, k.Quit, k.ForceQuit,
+	}, width)...)
+	lines = append(lines, h.section(d, "In lists", []key.Binding{
+		k.Up, k.Down, k.PageUp, k.PageDown, k.HalfUp, k.HalfDown, k.Top, k.Bottom, k.Left, k.Right, k.Open, k.Back,
+	}, width)...)
+	lines = append(lines, "", d.theme.dim.Render(" The mouse wheel scrolls, a click chooses, a second one opens."),
+		d.theme.dim.Render(" Verdicts: E exposed  ? unknown  G guarded  C closed  S sealed"))
+	h.text.fit(len(lines), height)
+	from, to := h.text.part()
+	return lines[from:to]
+}
+
+// section are the keys in as many columns as fit.
+func (h *help) section(d *desk, title string, bindings []key.Binding, width int) []string {
+	const keyCells, column = 9, 36
+	columns := max(1, width/column)
+	lines := []string{"", " " + d.theme.title.Render(title)}
+	rows := (len(bindings) + columns - 1) / columns
+	for row := range rows {
+		var line strings.Builder
+		line.WriteString(" ")
+		for c := range columns {
+			if i := c*rows + row; i < len(bindings) {
+				b := bindings[i].Help()
+				line.WriteString(pad(pad(d.theme.key.Render(b.Key), keyCells)+" "+b.Desc, column-1) + " ")
+			}
+		}
+		lines = append(lines, strings.TrimRight(ansi.Truncate(line.String(), width, ""), " "))
+	}
+	return lines
+}
+
+// messages lies over a view and shows what the run had to say of itself.
+type messages struct{ text pager }
+
+func newMessages() *messages { return &messages{} }
+
+func (m *messages) typing() bool { return false }
+
+func (m *messages) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
+	if m.text.update(d.keys, msg) {
+		return false, nil
+	}
+	_, pressed := msg.(tea.KeyMsg)
+	return pressed, nil
+}
+
+func (m *messages) draw(d *desk, width, height int) []string {
+	var lines []string
+	if err := d.snap.Err; err != nil {
+		lines = append(lines, wrapAt(" ", err.Error(), d.theme.errorText, width)...)
+	}
+	for i := len(d.snap.Notices) - 1; i >= 0; i-- {
+		n := d.snap.Notices[i]
+		lines = append(lines, wrapAt(" "+d.theme.dim.Render(n.Time.Format("15:04:05"))+"  ", n.Text, d.theme.plain, width)...)
+	}
+	if len(lines) == 0 {
+		lines = []string{d.theme.dim.Render(" The run has had nothing to say of itself.")}
+	}
+	m.text.fit(len(lines), height-1)
+	from, to := m.text.part()
+	return append([]string{" " + d.theme.title.Render("Messages, newest first")}, lines[from:to]...)
+}
