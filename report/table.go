@@ -33,7 +33,6 @@ func NewTable(w io.Writer, opts TableOptions) scan.Handler {
 	return &table{
 		w:      w,
 		layout: layout{width: opts.Width, color: opts.Color},
-		groups: map[scan.Workload]*group{},
 		said:   map[string]bool{},
 	}
 }
@@ -41,132 +40,24 @@ func NewTable(w io.Writer, opts TableOptions) scan.Handler {
 // table collects a run and writes it.
 type table struct {
 	layout
-	w          io.Writer
-	start      *scan.Start
-	nodes      []*scan.Node
-	failures   []*scan.Failure
-	exceptions []*scan.Finding
-	// policies were found; dull are the findings of those that do not bite, and weak
-	// those of nodes that do not enforce.
-	policies   []*scan.Policy
-	dull, weak []*scan.Finding
-	groups     map[scan.Workload]*group
-	told       alertLog
+	gathered
+	w io.Writer
 	// said are the messages that stand on the terminal already.
 	said map[string]bool
 	// columned is true once the columns of the layers were written.
 	columned bool
 }
 
-// group is what is known of one workload. It has more than one verdict when some
-// of its pods differ from the rest.
-type group struct {
-	workload scan.Workload
-	verdicts []*scan.WorkloadVerdict
-	findings []*scan.Finding
-}
-
 func (t *table) Handle(e scan.Event) error {
-	switch {
-	case e.Start != nil:
-		t.start = e.Start
-	case e.Node != nil:
-		t.nodes = append(t.nodes, e.Node)
-	case e.Failure != nil:
-		t.failures = append(t.failures, e.Failure)
-	case e.Policy != nil:
-		t.policies = append(t.policies, e.Policy)
-	case e.Finding != nil:
-		t.keep(e.Finding)
-	case e.Verdict != nil:
-		g := t.group(e.Verdict.Workload)
-		g.verdicts = append(g.verdicts, e.Verdict)
-	case e.Alert != nil, e.Lost != nil:
-		t.told.keep(e)
-	case e.End != nil:
-		t.render(e.End)
-		if _, err := t.w.Write(t.out.Bytes()); err != nil {
-			return fmt.Errorf("table: %w", err)
-		}
+	t.take(e)
+	if e.End == nil {
+		return nil
+	}
+	t.render(e.End)
+	if _, err := t.w.Write(t.out.Bytes()); err != nil {
+		return fmt.Errorf("table: %w", err)
 	}
 	return nil
-}
-
-// keep puts a finding where it is written: what no field of a workload is to blame
-// for has a section of its own.
-func (t *table) keep(f *scan.Finding) {
-	switch f.Category {
-	case scan.CategoryException:
-		t.exceptions = append(t.exceptions, f)
-	case scan.CategoryPolicy:
-		t.dull = append(t.dull, f)
-	case scan.CategoryKernel:
-		t.weak = append(t.weak, f)
-	default:
-		g := t.group(f.Workload)
-		g.findings = append(g.findings, f)
-	}
-}
-
-func (t *table) group(w scan.Workload) *group {
-	g, ok := t.groups[w]
-	if !ok {
-		g = &group{workload: w}
-		t.groups[w] = g
-	}
-	return g
-}
-
-// sorted puts everything into an order that does not hang on the order of the
-// events, and returns the groups, worst first.
-func (t *table) sorted() []*group {
-	groups := make([]*group, 0, len(t.groups))
-	for _, g := range t.groups {
-		slices.SortStableFunc(g.verdicts, compareVerdicts)
-		slices.SortStableFunc(g.findings, compareFindings)
-		groups = append(groups, g)
-	}
-	slices.SortFunc(groups, compareGroups)
-	for _, list := range [][]*scan.Finding{t.exceptions, t.dull, t.weak} {
-		slices.SortStableFunc(list, compareFindings)
-	}
-	slices.SortStableFunc(t.policies, comparePolicies)
-	slices.SortStableFunc(t.nodes, func(a, b *scan.Node) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortStableFunc(t.failures, compareFailures)
-	return groups
-}
-
-func compareGroups(a, b *group) int {
-	return cmp.Or(
-		cmp.Compare(verdictRank(a.verdict()), verdictRank(b.verdict())),
-		cmp.Compare(b.severity().Rank(), a.severity().Rank()),
-		compareWorkloads(a.workload, b.workload),
-	)
-}
-
-// verdict is the worst verdict of the group. A group without one has findings
-// that no verdict followed, and nothing good may be taken from that.
-func (g *group) verdict() scan.Verdict {
-	if len(g.verdicts) == 0 {
-		return scan.VerdictUnknown
-	}
-	return g.verdicts[0].Verdict
-}
-
-// severity is that of the worst finding that counts, or of the worst open path.
-func (g *group) severity() scan.Severity {
-	var worst scan.Severity
-	for _, v := range g.verdicts {
-		if v.Severity.Rank() > worst.Rank() {
-			worst = v.Severity
-		}
-	}
-	for _, f := range g.findings {
-		if f.Excepted == nil && f.Severity.Rank() > worst.Rank() {
-			worst = f.Severity
-		}
-	}
-	return worst
 }
 
 // verdictRank counts from the worst; a verdict unknown to this version is bad.

@@ -1,10 +1,7 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -57,48 +54,22 @@ func verdictCounts(counts map[scan.Verdict]int) []span {
 	return spans
 }
 
-// waysOut counts the workloads in which each escape path is open, the worst and
-// most frequent first. It returns their rules in this order.
+// waysOut writes the escape paths that are open, and returns their rules in this order.
 func (t *table) waysOut() []string {
-	workloads := map[string]map[scan.Workload]bool{}
-	guarded := map[string]map[scan.Workload]bool{}
-	severities := map[string]scan.Severity{}
-	for w, g := range t.groups {
-		for _, v := range g.verdicts {
-			for _, id := range v.Paths {
-				if workloads[id] == nil {
-					workloads[id] = map[scan.Workload]bool{}
-				}
-				workloads[id][w] = true
-			}
-		}
-		for _, id := range g.guarded() {
-			if guarded[id] == nil {
-				guarded[id] = map[scan.Workload]bool{}
-			}
-			guarded[id][w] = true
-		}
-		for _, f := range g.findings {
-			if f.Open && f.Severity.Rank() > severities[f.Rule].Rank() {
-				severities[f.Rule] = f.Severity
-			}
-		}
-	}
-	ids := slices.SortedFunc(maps.Keys(workloads), func(a, b string) int {
-		return cmp.Or(
-			cmp.Compare(severities[b].Rank(), severities[a].Rank()),
-			cmp.Compare(len(workloads[b]), len(workloads[a])),
-			cmp.Compare(a, b))
-	})
+	ways := t.ways()
 	spans := []span{{text: "WAYS OUT", style: bold}}
-	for i, id := range ids {
+	ids := make([]string, len(ways))
+	for i, way := range ways {
+		ids[i] = way.rule
+	}
+	for i, way := range ways {
 		if t.width > 0 && i == maxListed {
-			spans = append(spans, span{text: fmt.Sprintf("and %d more kinds", len(ids)-i)})
+			spans = append(spans, span{text: fmt.Sprintf("and %d more kinds", len(ways)-i)})
 			break
 		}
-		s := span{text: fmt.Sprintf("%d %s", len(workloads[id]), Clean(id)), style: severityStyle(severities[id])}
-		if n := len(guarded[id]); n > 0 {
-			s.text += fmt.Sprintf(" (%d guarded)", n)
+		s := span{text: fmt.Sprintf("%d %s", way.workloads, Clean(way.rule)), style: severityStyle(way.severity)}
+		if way.guarded > 0 {
+			s.text += fmt.Sprintf(" (%d guarded)", way.guarded)
 		}
 		spans = append(spans, s)
 	}
@@ -106,30 +77,6 @@ func (t *table) waysOut() []string {
 		t.row(0, summaryHang, spans...)
 	}
 	return ids
-}
-
-// guarded are the paths of a workload that are stopped wherever they are open.
-func (g *group) guarded() []string {
-	if !slices.ContainsFunc(g.verdicts, func(v *scan.WorkloadVerdict) bool { return v.Layers != nil }) {
-		return nil
-	}
-	states := map[string]bool{}
-	for _, v := range g.verdicts {
-		if v.Layers == nil {
-			// What is open here was not held against the layers.
-			for _, id := range v.Paths {
-				states[id] = false
-			}
-			continue
-		}
-		for i := range v.Layers.Paths {
-			p := &v.Layers.Paths[i]
-			stopped, seen := states[p.Path]
-			states[p.Path] = p.State == scan.PathStopped && (stopped || !seen)
-		}
-	}
-	maps.DeleteFunc(states, func(_ string, stopped bool) bool { return !stopped })
-	return slices.Sorted(maps.Keys(states))
 }
 
 // explainLine names the commands that say more: of the worst rule and, where the
