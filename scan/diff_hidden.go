@@ -1,0 +1,248 @@
+package scan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// hidden says what cannot be seen where something could not be read.
+type hidden int
+
+const (
+	// hidesRows: workloads, and findings in any of them.
+	hidesRows hidden = 1 << iota
+	hidesPSS
+	hidesEscape
+	// hidesLayers: what is wrong with policies and nodes, and whether policies bite.
+	hidesLayers
+	hidesPolicies
+	hidesNodes
+
+	hidesPods       = hidesRows | hidesPSS | hidesEscape | hidesLayers
+	hidesEverything = hidesPods | hidesPolicies | hidesNodes
+)
+
+// hides is what the failure leaves in the dark. What this version does not know the
+// subject of hides everything.
+func (f *Failure) hides() hidden {
+	subject, _ := strings.CutPrefix(f.Subject, "watch of ")
+	switch subject {
+	case "pods", "templates":
+		return hidesPods
+	case "nodes":
+		return hidesNodes | hidesLayers
+	case "namespaces", "pods of KubeArmor", "checks of the nodes":
+		return hidesLayers
+	case "server version":
+		return hidesPSS | hidesLayers
+	case "runtime classes", "persistent volumes":
+		return hidesEscape
+	case "alerts", "pods of alerts":
+		return 0
+	}
+	for _, kind := range ObjectKinds() {
+		if subject == kind.String() {
+			return hidesPolicies | hidesLayers
+		}
+	}
+	switch {
+	case strings.HasPrefix(subject, "alerts of "):
+		return 0
+	case f.optional():
+		return hidesLayers
+	}
+	return hidesEverything
+}
+
+// optional reports whether only a run that was allowed to look closer reads such a thing.
+func (f *Failure) optional() bool {
+	for _, prefix := range []string{"probe data of ", "checks of the nodes", "check of node ", "image of ", "dry run of ", "alerts"} {
+		if strings.HasPrefix(f.Subject, prefix) {
+			return true
+		}
+	}
+	return f.Subject == "pods of alerts"
+}
+
+// missed says in a few words that it could not be read.
+func (f *Failure) missed() string {
+	text := f.Subject
+	if f.Namespace != "" && f.Subject != "namespace "+f.Namespace {
+		text += " in " + f.Namespace
+	}
+	return fmt.Sprintf("%s could not be read (%s)", text, f.Reason)
+}
+
+// hidesRow says why the run may have missed a row, or a part of it, that the other has;
+// empty where it would have seen it.
+func (s *DiffSide) hidesRow(ref RowRef, other *DiffSide) string {
+	return s.hidesFrom(ref, hidesRows, nil, other)
+}
+
+// hides says why the run may have missed a finding in a row of the other.
+func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
+	what := hidesRows
+	switch f.Category {
+	case CategoryPSS:
+		what |= hidesPSS
+	case CategoryEscape:
+		what |= hidesEscape
+	case CategoryPolicy, CategoryKernel:
+		what |= hidesLayers | hidesPolicies
+	case CategoryException:
+		// Whether one is used is only said where all was read.
+		if s.Incomplete() {
+			return "something could not be read, so it was not asked whether exceptions are used"
+		}
+	}
+	row := s.rows[ref]
+	switch {
+	case (row == nil || row.verdict == nil) && other.judged(ref):
+		// The workload itself is not there: what is said of it goes with it.
+		return s.hidesRow(ref, other)
+	case f.Level == "restricted" && s.Start().Level == "baseline":
+		return "it judged by the level baseline, which does not ask for that"
+	}
+	if why := s.hidesFrom(ref, what, f, other); why != "" {
+		return why
+	}
+	switch end := s.End(); {
+	case end.Known > 0:
+		return fmt.Sprintf("it left out %d findings that its baseline has", end.Known)
+	case row != nil && row.verdict != nil && row.verdict.Verdict == VerdictUnknown && f.Category == CategoryEscape:
+		return "its verdict is unknown: " + row.verdict.Reason
+	case f.Category == CategoryPolicy || f.Category == CategoryKernel:
+		return s.otherKind(other)
+	}
+	return ""
+}
+
+// judged reports whether there is a verdict on the row.
+func (s *DiffSide) judged(ref RowRef) bool { return s.rows[ref] != nil && s.rows[ref].verdict != nil }
+
+// hidesFrom says why something of a row may have been missed. The finding is nil where it
+// is about the row itself.
+func (s *DiffSide) hidesFrom(ref RowRef, what hidden, f *Finding, other *DiffSide) string {
+	namespace := ref.Workload.Namespace
+	if why := s.outside(namespace, other); why != "" {
+		return why
+	}
+	start := s.Start()
+	switch {
+	case start.Selector != "" && (start.Selector != other.Start().Selector || !s.judged(ref)):
+		return "it looked only at pods that match " + start.Selector
+	case !s.judged(ref) && other.judged(ref) && s.otherKind(other) != "":
+		return s.otherKind(other)
+	case s.unread[namespace]:
+		return "pods in " + namespace + " could not be read"
+	}
+	for _, failure := range s.Failures() {
+		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "") && !s.readBeside(failure, ref, f) {
+			return failure.missed()
+		}
+	}
+	return s.halved()
+}
+
+// readBeside reports whether a file that is broken does not concern a finding of a
+// document in another one: it would have been found there.
+func (s *DiffSide) readBeside(failure *Failure, ref RowRef, f *Finding) bool {
+	if f == nil || failure.hides() != hidesEverything || s.Start().Source != SourceManifests || !s.judged(ref) {
+		return false
+	}
+	// Where a volume leads may be written in the broken file.
+	if f.Category != CategoryPSS && (f.Category != CategoryEscape || strings.HasPrefix(f.Field, "spec.volumes[")) {
+		return false
+	}
+	file := failure.Subject
+	if failure.Location != nil {
+		file = failure.Location.File
+	}
+	v := s.rows[ref].verdict
+	return v.Pods == 0 && v.Location != nil && v.Location.File != file && f.Location != nil && f.Location.File != file
+}
+
+// hidesThing says why the run may have missed a policy or a node, or what it does.
+func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) string {
+	if what != hidesNodes {
+		if why := s.outside(namespace, other); why != "" {
+			return why
+		}
+		if why := s.otherKind(other); why != "" {
+			return why
+		}
+		if start := s.Start(); what == hidesLayers && start.Selector != other.Start().Selector && start.Selector != "" {
+			return "it looked only at pods that match " + start.Selector
+		}
+	} else if why := s.stopped(); why != "" {
+		return why
+	} else if s.Start().Source == SourceManifests {
+		return "manifests do not tell of nodes"
+	}
+	for _, failure := range s.Failures() {
+		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "") {
+			return failure.missed()
+		}
+	}
+	return s.halved()
+}
+
+// stopped says that the run did not come to its end.
+func (s *DiffSide) stopped() string {
+	switch end := s.End(); {
+	case s.state.Start() == nil || end == nil:
+		return "it is not whole"
+	case end.Interrupted:
+		return "it was stopped before its end"
+	}
+	return ""
+}
+
+// outside says that a run did not look at a namespace, or, for "", at all that hangs on
+// the whole cluster.
+func (s *DiffSide) outside(namespace string, other *DiffSide) string {
+	if why := s.stopped(); why != "" {
+		return why
+	}
+	scope := s.Start().Namespaces
+	switch {
+	case len(scope) == 0 || slices.Contains(scope, namespace):
+		return ""
+	case namespace != "":
+		return "it did not look at namespace " + namespace
+	case len(other.Start().Namespaces) == 0 ||
+		slices.ContainsFunc(other.Start().Namespaces, func(ns string) bool { return !slices.Contains(scope, ns) }):
+		return "it looked at fewer namespaces"
+	}
+	return ""
+}
+
+// otherKind says that manifests do not tell of all that is in a cluster.
+func (s *DiffSide) otherKind(other *DiffSide) string {
+	if s.Start().Source == SourceManifests && other.Start().Source != SourceManifests {
+		return "manifests do not tell of all that is in a cluster"
+	}
+	return ""
+}
+
+// halved says that a run is incomplete without a word why.
+func (s *DiffSide) halved() string {
+	if end := s.End(); end.Incomplete && len(s.state.failures) == 0 {
+		return "it is incomplete, and does not say where"
+	}
+	return ""
+}
+
+// unasked says why the run may not have tried to read what the other could not.
+func (s *DiffSide) unasked(f *Failure, other *DiffSide) string {
+	switch {
+	case f.optional():
+		return "it may not have been asked to look at that"
+	case strings.HasPrefix(f.Subject, "watch of ") || f.Subject == "scan" || f.Subject == "events of the watch":
+		return s.stopped()
+	case s.otherKind(other) != "":
+		return s.otherKind(other)
+	}
+	return s.outside(f.Namespace, other)
+}
