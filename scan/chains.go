@@ -53,9 +53,7 @@ func (c *Chains) Failures() []Failure {
 	for scope, err := range all {
 		failures = append(failures, scope.failure(err))
 	}
-	slices.SortFunc(failures, func(a, b Failure) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
-	})
+	slices.SortFunc(failures, compareFailures)
 	return failures
 }
 

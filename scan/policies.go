@@ -371,9 +371,7 @@ func (t *policyTally) events(s *surroundings, scope policyScope) []Policy {
 			list = append(list, t.admissionEvent(&p, scope))
 		}
 	}
-	slices.SortFunc(list, func(a, b Policy) int {
-		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(list, func(a, b Policy) int { return a.Ref().Compare(b.Ref()) })
 	return list
 }
 

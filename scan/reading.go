@@ -143,5 +143,5 @@ func (r *podReading) unread(cluster string, seen map[string]bool) []*WorkloadVer
 
 // compareFailures puts failures into the order in which they are sent.
 func compareFailures(a, b Failure) int {
-	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace))
+	return a.Ref().Compare(b.Ref())
 }

@@ -1,5 +1,7 @@
 package scan
 
+import "cmp"
+
 // ResolvedKind says what is taken back.
 type ResolvedKind string
 
@@ -64,6 +66,11 @@ type PolicyRef struct {
 // Ref is the policy's name.
 func (p *Policy) Ref() PolicyRef { return PolicyRef{p.Layer, p.Kind, p.Namespace, p.Name} }
 
+// Compare orders names of policies by layer, kind, namespace and name.
+func (a PolicyRef) Compare(b PolicyRef) int {
+	return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
 // FailureRef names what could not be read.
 type FailureRef struct {
 	Subject   string `json:"subject"`
@@ -73,6 +80,11 @@ type FailureRef struct {
 
 // Ref is the failure's name.
 func (f *Failure) Ref() FailureRef { return FailureRef{f.Subject, f.Namespace, f.Message} }
+
+// Compare orders names of failures by subject, namespace and message.
+func (a FailureRef) Compare(b FailureRef) int {
+	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
+}
 
 // RowRef names a row of the result: a workload, or those of its pods that differ from
 // the rest. Findings about other things (policies, nodes, namespaces) have such a name

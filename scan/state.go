@@ -183,16 +183,12 @@ func (s *State) Nodes() []*Node {
 
 // Policies are the policies in the order of a scan.
 func (s *State) Policies() []*Policy {
-	return slices.SortedFunc(maps.Values(s.policies), func(a, b *Policy) int {
-		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	return slices.SortedFunc(maps.Values(s.policies), func(a, b *Policy) int { return a.Ref().Compare(b.Ref()) })
 }
 
 // Failures are what could not be read, in the order of a scan.
 func (s *State) Failures() []*Failure {
-	return slices.SortedFunc(maps.Values(s.failures), func(a, b *Failure) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
-	})
+	return slices.SortedFunc(maps.Values(s.failures), func(a, b *Failure) int { return a.Ref().Compare(b.Ref()) })
 }
 
 // Alerts are the latest, oldest first, with incidents of before.

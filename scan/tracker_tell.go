@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -96,7 +95,7 @@ func (t *Tracker) failures() []Failure {
 	missing = append(missing, t.reading.failures(t.judge.around, len(t.pods), func(ns string) int { return t.inNamespace[ns] })...)
 	missing = append(missing, t.judge.around.failures...)
 	missing = append(missing, t.stale...)
-	slices.SortStableFunc(missing, func(a, b Failure) int { return cmp.Or(compareFailures(a, b), cmp.Compare(a.Message, b.Message)) })
+	slices.SortStableFunc(missing, compareFailures)
 	return missing
 }
 
@@ -122,7 +121,7 @@ func (t *Tracker) tellFailures() error {
 			return err
 		}
 	}
-	for _, ref := range slices.SortedFunc(maps.Keys(t.told.failures), compareFailureRefs) {
+	for _, ref := range slices.SortedFunc(maps.Keys(t.told.failures), FailureRef.Compare) {
 		if now[ref] {
 			continue
 		}
@@ -132,10 +131,6 @@ func (t *Tracker) tellFailures() error {
 		}
 	}
 	return nil
-}
-
-func compareFailureRefs(a, b FailureRef) int {
-	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
 }
 
 // tellUnread tells of the namespaces whose pods cannot be read.

@@ -153,9 +153,7 @@ func (t *Tracker) tellPolicies(policies []Policy, recount, partly bool) (counts 
 			return counts, err
 		}
 	}
-	for _, ref := range slices.SortedFunc(maps.Keys(t.told.policies), func(a, b PolicyRef) int {
-		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	}) {
+	for _, ref := range slices.SortedFunc(maps.Keys(t.told.policies), PolicyRef.Compare) {
 		if now[ref] {
 			continue
 		}
