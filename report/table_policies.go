@@ -55,7 +55,7 @@ func admissionKey(r admission.Ref, c admission.Cause) dullKey {
 
 // dullIndex says of each policy that does not bite where that is seen. What is a
 // policy's own fault is one finding, and the verdicts know the workloads.
-func (t *table) dullIndex(groups []*group) map[dullKey]*dullPlaces {
+func (c *gathered) dullIndex(groups []*group) map[dullKey]*dullPlaces {
 	index := map[dullKey]*dullPlaces{}
 	add := func(k dullKey, g *group, mend string) {
 		at := index[k]
@@ -63,7 +63,7 @@ func (t *table) dullIndex(groups []*group) map[dullKey]*dullPlaces {
 			at = &dullPlaces{}
 			index[k] = at
 		}
-		name := t.name(g.workload)
+		name := c.name(g.workload)
 		// A workload's causes come one after the other, for each of its containers.
 		if n := len(at.workloads); n == 0 || at.workloads[n-1] != name {
 			at.workloads = append(at.workloads, name)
@@ -111,13 +111,21 @@ func (t *table) toothless(groups []*group) {
 	if len(t.dull) == 0 {
 		return
 	}
+	for _, r := range t.toothlessRows(groups, t.width > 0) {
+		t.dullRow(r)
+	}
+}
+
+// toothlessRows are the policies that do not bite, with the workloads on which that is
+// seen: those of one cause together where they are folded.
+func (c *gathered) toothlessRows(groups []*group, fold bool) []*dullRow {
 	byPolicy := map[dullKey][]dullKey{}
-	index := t.dullIndex(groups)
+	index := c.dullIndex(groups)
 	for k := range index {
 		policy := dullKey{kind: k.kind, namespace: k.namespace, name: k.name}
 		byPolicy[policy] = append(byPolicy[policy], k)
 	}
-	rows := t.dullRows(t.dull)
+	rows := c.dullRows(c.dull, fold)
 	for _, r := range rows {
 		r.all(func(f *scan.Finding) {
 			w := f.Workload
@@ -127,15 +135,15 @@ func (t *table) toothless(groups []*group) {
 				}
 			}
 		})
-		t.dullRow(r)
 	}
+	return rows
 }
 
 // unenforced writes the findings of nodes. On a terminal the list of nodes, sorted by
 // their kind, says how to turn on what is off.
 func (t *table) unenforced() {
 	t.section("NODES THAT DO NOT ENFORCE", len(t.weak))
-	for _, r := range t.dullRows(t.weak) {
+	for _, r := range t.dullRows(t.weak, t.width > 0) {
 		if t.width > 0 && len(t.nodes) > 0 {
 			r.mends = distinct{}
 		}
@@ -143,31 +151,31 @@ func (t *table) unenforced() {
 	}
 }
 
-// dullRows joins, on a terminal, what one rule says of several things.
-func (t *table) dullRows(findings []*scan.Finding) []*dullRow {
+// dullRows joins what one rule says of several things, where they are folded.
+func (c *gathered) dullRows(findings []*scan.Finding, fold bool) []*dullRow {
 	var rows []*dullRow
 	at := map[string]*dullRow{}
 	for _, f := range findings {
 		k := key(f.Rule, string(f.Severity), fmt.Sprint(marks(f)))
 		r := at[k]
-		if r == nil || t.width == 0 {
+		if r == nil || !fold {
 			r = &dullRow{Finding: f}
 			rows = append(rows, r)
 			at[k] = r
 		}
 		r.findings = append(r.findings, f)
-		t.join(r, f)
+		c.join(r, f)
 	}
 	return rows
 }
 
 // join takes what a finding says into its row. A finding that names policies is about
 // a workload on which they do not bite, or about the one policy itself.
-func (t *table) join(r *dullRow, f *scan.Finding) {
+func (c *gathered) join(r *dullRow, f *scan.Finding) {
 	for _, p := range f.Policies {
 		r.names.add(Clean(p))
 	}
-	name := t.name(f.Workload)
+	name := c.name(f.Workload)
 	switch {
 	case len(f.Policies) == 0:
 		r.names.add(name)

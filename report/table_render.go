@@ -198,7 +198,7 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
 }
 
 // name is the workload, with its cluster where that is not the one of the run.
-func (t *table) name(w scan.Workload) string { return workloadName(w, t.start) }
+func (c *gathered) name(w scan.Workload) string { return workloadName(w, c.start) }
 
 func workloadName(w scan.Workload, s *scan.Start) string {
 	name := w.String()
