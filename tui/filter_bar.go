@@ -1,0 +1,104 @@
+package tui
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/bubbles/key"
+	"github.com/charmbracelet/bubbles/textinput"
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+)
+
+// filterBar is the line in which a filter is typed. What is typed holds at once, as long
+// as it can be read; else it says why, and the filter of before goes on.
+type filterBar struct {
+	more []filterKey
+	// text is what was typed, filter what holds, failed why text does not.
+	text   string
+	filter filter
+	failed string
+	// open is true while keys are text.
+	open  bool
+	input textinput.Model
+}
+
+// start lets the user type.
+func (b *filterBar) start(d *desk) {
+	b.input = newInput(d, "/")
+	b.input.SetValue(b.text)
+	b.input.CursorEnd()
+	b.open = true
+}
+
+// set takes another text, as of another view. changed tells whether another filter holds.
+func (b *filterBar) set(text string) (changed bool) {
+	if text == b.text && b.failed == "" {
+		return false
+	}
+	b.text = text
+	f, err := parseFilter(text, b.more...)
+	if err != nil {
+		b.failed = err.Error()
+		return false
+	}
+	b.filter, b.failed = f, ""
+	return true
+}
+
+// update takes in a key while it is open. used is false for keys that move a list.
+func (b *filterBar) update(d *desk, msg tea.Msg) (used, changed bool, cmd tea.Cmd) {
+	k, ok := msg.(tea.KeyMsg)
+	if !ok {
+		b.input, cmd = b.input.Update(msg)
+		return false, false, cmd
+	}
+	switch k.Type { //nolint:exhaustive // The others are text, or change it.
+	case tea.KeyUp, tea.KeyDown, tea.KeyPgUp, tea.KeyPgDown:
+		return false, false, nil
+	}
+	if key.Matches(k, d.keys.Cancel, d.keys.Accept) {
+		b.open = false
+		return true, false, nil
+	}
+	b.input, cmd = b.input.Update(msg)
+	return true, b.set(b.input.Value()), cmd
+}
+
+// seen tells whether there is anything to draw.
+func (b *filterBar) seen() bool { return b.open || b.text != "" }
+
+// draw is one line: the filter, or why it cannot be read, and at the right how many match.
+func (b *filterBar) draw(d *desk, width int, count string) string {
+	room := width - 2 - ansi.StringWidth(count)
+	var line string
+	if b.open {
+		b.input.Width = max(4, min(room, max(ansi.StringWidth(b.input.Value())+2, 16))-3)
+		line = " " + b.input.View()
+	} else {
+		line = " " + d.theme.accent.Render("/"+clean(b.text, max(1, room-2)))
+	}
+	if b.failed != "" {
+		if left := room - ansi.StringWidth(line) - 2; left >= 12 {
+			line += "  " + d.theme.errorText.Render(clean(b.failed, left))
+			return pad(line, width)
+		}
+		return pad(" "+d.theme.errorText.Render(clean(b.failed, width-1)), width)
+	}
+	return pad(line, width-1-ansi.StringWidth(count)) + d.theme.dim.Render(count) + " "
+}
+
+// keys are those that mean something while it is open.
+func (b *filterBar) keys(d *desk) []key.Binding {
+	accept, leave := d.keys.Accept, d.keys.Cancel
+	accept.SetHelp("enter", "keep")
+	leave.SetHelp("esc", "leave")
+	return []key.Binding{accept, leave}
+}
+
+// note says what was chosen, empty for everything.
+func (b *filterBar) note() string {
+	if b.filter.empty() {
+		return ""
+	}
+	return "only what matches " + strings.Join(strings.Fields(b.text), " ")
+}
