@@ -124,20 +124,11 @@ func (t *planText) notes(notes []string) {
 
 // options say what was chosen, and for whom.
 func (t *planText) options(o *set.Options) {
-	where := "the whole cluster"
-	if len(o.Scope.Namespaces) > 0 {
-		where = labelled("namespaces", strings.Join(o.Scope.Namespaces, ", "))
-	} else if len(o.Scope.Exclude) > 0 {
-		where += " without " + strings.Join(o.Scope.Exclude, ", ")
+	var spans []span
+	for _, text := range OptionTexts(o) {
+		spans = append(spans, span{text: text})
 	}
-	t.row(2, 4,
-		span{text: "for " + Clean(where)},
-		span{text: Clean(labelled("pods labelled", labelText(o.Scope.Labels)))},
-		span{text: Clean("action " + string(o.Action))},
-		span{text: Clean("fit " + string(o.Fit))},
-		span{text: Clean(fmt.Sprintf("level %s %s", o.Level, o.PSSVersion))},
-		span{text: Clean(labelled("only", strings.Join(o.Only, ", ")))},
-		span{text: Clean(labelled("without", strings.Join(o.Without, ", ")))})
+	t.row(2, 4, spans...)
 }
 
 func labelText(labels map[string]string) string {

@@ -135,40 +135,21 @@ func (t *planText) affected(w *preview.Workload) {
 // worst writes the worst effects on a workload. What is said of several fields is said
 // once.
 func (t *planText) worst(effects []preview.Effect) {
-	type effect struct {
-		*preview.Effect
-		places, whys, mends distinct
-	}
-	var list []*effect
-	at := map[string]*effect{}
-	for i := range effects {
-		e := &effects[i]
-		k := key(string(e.Part), e.Element, e.Container, e.What)
-		x := at[k]
-		if x == nil {
-			x = &effect{Effect: e}
-			at[k] = x
-			list = append(list, x)
-		}
-		x.places.add(Clean(e.Field))
-		x.whys.add(Clean(e.Why))
-		x.mends.add(Clean(e.Mend))
-	}
 	var said distinct
-	for _, x := range list {
+	for _, x := range GroupEffects(effects) {
 		t.row(t.indent()+2, t.indent()+4,
 			span{text: Clean(string(x.Outcome)), style: outcomeStyle(x.Outcome), pad: len(preview.NotCovered)},
 			span{text: cmp.Or(Clean(x.Element), Clean(string(x.Part))), style: bold},
-			span{text: effectContainer(x.Effect)}, span{text: t.few(x.places.list)}, span{text: Clean(x.What)})
-		for _, why := range x.whys.list {
+			span{text: effectContainer(x.Effect)}, span{text: t.few(x.Places)}, span{text: Clean(x.What)})
+		for _, why := range x.Whys {
 			if !said.has[why] {
 				said.add(why)
 				t.detail(why, "")
 			}
 		}
-		for i, mend := range x.mends.list {
-			if i == maxMends && len(x.mends.list) > maxMends+1 {
-				t.detail(fmt.Sprintf("and alike for %d more (--verbose)", len(x.mends.list)-i), "")
+		for i, mend := range x.Mends {
+			if i == maxMends && len(x.Mends) > maxMends+1 {
+				t.detail(fmt.Sprintf("and alike for %d more (--verbose)", len(x.Mends)-i), "")
 				break
 			}
 			t.detail(mend, "mend: ")
