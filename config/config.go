@@ -105,7 +105,7 @@ func (w *Watch) Outputs() []Output { return takeApart(w.Output) }
 
 // Output is one output that was asked for.
 type Output struct {
-	// Format is one of "table", "json", "jsonl", "sarif".
+	// Format is one of "table", "json", "jsonl", "sarif", "html".
 	Format string
 	// File is where it goes, empty for standard output.
 	File string

@@ -61,7 +61,7 @@ func watchKeys() []key {
 
 func levels() []string       { return []string{"baseline", "restricted"} }
 func severities() []string   { return []string{"critical", "high", "medium", "low", "none"} }
-func formats() []string      { return []string{"table", "json", "jsonl", "sarif"} }
+func formats() []string      { return []string{"table", "json", "jsonl", "sarif", "html"} }
 func watchFormats() []string { return []string{"text", "jsonl"} }
 func reportKinds() []string  { return []string{"off", "auto", "openreports", "policyreport"} }
 func tlsModes() []string     { return []string{"auto", "on", "off"} }

@@ -147,9 +147,7 @@ type ruleLink struct{ text, url string }
 func ruleLinks(r scan.Rule) []ruleLink {
 	var links []ruleLink
 	for _, id := range r.MITRE {
-		// Sub-techniques have a folder of their own: T1552.005 is T1552/005.
-		links = append(links, ruleLink{"MITRE ATT&CK " + Clean(id),
-			"https://attack.mitre.org/techniques/" + strings.ReplaceAll(Clean(id), ".", "/") + "/"})
+		links = append(links, ruleLink{"MITRE ATT&CK " + Clean(id), mitreURL(id)})
 	}
 	if r.KubeHound != "" {
 		links = append(links, ruleLink{"KubeHound " + Clean(r.KubeHound),
@@ -171,4 +169,10 @@ func ruleLinks(r scan.Rule) []ruleLink {
 		links = append(links, ruleLink{"More", Clean(r.HelpURL)})
 	}
 	return links
+}
+
+// mitreURL is the page of a technique. Sub-techniques have a folder of their own:
+// T1552.005 is T1552/005.
+func mitreURL(id string) string {
+	return "https://attack.mitre.org/techniques/" + strings.ReplaceAll(Clean(id), ".", "/") + "/"
 }

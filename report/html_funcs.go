@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"html/template"
 	"slices"
 	"strings"
@@ -18,6 +19,16 @@ func htmlFuncs() template.FuncMap {
 		"plural":   plural,
 		"place":    place,
 		"join":     strings.Join,
+		// Words of this package that a template needs as another type, or as a text.
+		"severityOf":   func(name string) scan.Severity { return scan.Severity(name) },
+		"severityWord": severityWord,
+		"tone":         toneClass,
+		"stops":        stopsClass,
+		"pathState":    pathPill,
+		"cell":         func(c scan.Cell) string { return cellText(&c) },
+		"anchor":       ruleAnchor,
+		"aggravation":  func() string { return aggravationNote },
+		"noSteps":      func() string { return noStepsNote },
 	}
 }
 
@@ -53,4 +64,36 @@ func bitePill(b scan.Bite) pill {
 	case scan.BitesUnknown:
 	}
 	return pill{"unknown", "unknown"}
+}
+
+func pathPill(s scan.PathState) pill {
+	switch s {
+	case scan.PathOpen:
+		return pill{"exposed", string(s)}
+	case scan.PathStopped:
+		return pill{"guarded", string(s)}
+	case scan.PathUnknown:
+	}
+	return pill{"unknown", cmp.Or(string(s), string(scan.PathUnknown))}
+}
+
+// toneClass and stopsClass are classes of the style sheet.
+func toneClass(t Tone) string {
+	switch t {
+	case ToneGood, TonePoor, ToneBad:
+		return string(t)
+	case ToneUnknown:
+	}
+	return string(ToneUnknown)
+}
+
+func stopsClass(s scan.Stops) string {
+	switch s {
+	case scan.StopsYes:
+		return string(ToneGood)
+	case scan.StopsNo:
+		return string(ToneBad)
+	case scan.StopsUnknown:
+	}
+	return string(ToneUnknown)
 }

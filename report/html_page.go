@@ -46,7 +46,7 @@ func writePage(w io.Writer, p *page) error {
 	if err != nil {
 		return err
 	}
-	shell, err := htmlTemplate("page.tmpl")
+	shell, err := htmlTemplate("page")
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,10 @@ func sourceHash(text string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// htmlBody fills in the template of a body.
-func htmlBody(file string, data any) (template.HTML, error) {
-	t, err := htmlTemplate(file)
+// htmlBody fills in the templates of a body: those of the files that begin with its
+// name, NAME.tmpl first.
+func htmlBody(name string, data any) (template.HTML, error) {
+	t, err := htmlTemplate(name)
 	if err != nil {
 		return "", err
 	}
@@ -104,8 +105,8 @@ func htmlBody(file string, data any) (template.HTML, error) {
 
 // htmlTemplate is a template with the parts that all of them share. Whatever it
 // writes is cleaned and then escaped: no template can forget to.
-func htmlTemplate(file string) (*template.Template, error) {
-	t, err := template.New(file).Funcs(htmlFuncs()).ParseFS(htmlFiles, "html/parts.tmpl", "html/"+file)
+func htmlTemplate(name string) (*template.Template, error) {
+	t, err := template.New(name+".tmpl").Funcs(htmlFuncs()).ParseFS(htmlFiles, "html/parts.tmpl", "html/"+name+"*.tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}

@@ -12,9 +12,7 @@ import (
 
 // evidenceLost says of which times alerts are missing.
 func (t *table) evidenceLost() {
-	list := slices.SortedFunc(slices.Values(t.told.lost), func(a, b *scan.Lost) int {
-		return cmp.Or(a.From.Compare(b.From), cmp.Compare(a.ID, b.ID))
-	})
+	list := sortedLost(t.told.lost)
 	t.section("", len(list))
 	for i, l := range list {
 		if t.width > 0 && i == maxListed {
@@ -23,6 +21,13 @@ func (t *table) evidenceLost() {
 		}
 		t.row(t.indent(), 4, lostSpans(l, time.UTC)...)
 	}
+}
+
+// sortedLost are the gaps in the order of time.
+func sortedLost(list []*scan.Lost) []*scan.Lost {
+	return slices.SortedFunc(slices.Values(list), func(a, b *scan.Lost) int {
+		return cmp.Or(a.From.Compare(b.From), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // alertList writes the incidents and counts the other alerts; in a pipe all have their

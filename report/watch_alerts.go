@@ -254,21 +254,13 @@ func isNoWord(r rune) bool { return strings.ContainsRune(" ,;:()", r) }
 
 // lostSpans are a time of which alerts are missing.
 func lostSpans(l *scan.Lost, zone *time.Location) []span {
-	when := "since " + stampOf(l.From, zone)
-	switch {
-	case l.To.IsZero():
-	case l.To.Sub(l.From).Round(time.Second) == 0:
-		when = "at " + stampOf(l.From, zone)
-	default:
-		when = fmt.Sprintf("from %s to %s (%s)", stampOf(l.From, zone), stampOf(l.To, zone), l.To.Sub(l.From).Round(time.Second))
-	}
 	where := l.Source
 	if l.Workload != nil {
 		where = joined(" ", where, l.Workload.String())
 	}
 	spans := []span{
 		{text: "EVIDENCE LOST", style: alarm},
-		{text: when, style: bold},
+		{text: lostWhen(l, zone), style: bold},
 		{text: Clean(string(l.Reason))},
 		{text: Clean(where)},
 		{text: Clean(labelled("container", l.Container))},
@@ -279,6 +271,17 @@ func lostSpans(l *scan.Lost, zone *time.Location) []span {
 		spans = append(spans, span{text: plural(l.Alerts, "alert") + " or more"})
 	}
 	return append(spans, span{text: shorten(Clean(l.Message), longestFact)})
+}
+
+// lostWhen is the time of which alerts are missing.
+func lostWhen(l *scan.Lost, zone *time.Location) string {
+	switch {
+	case l.To.IsZero():
+		return "since " + stampOf(l.From, zone)
+	case l.To.Sub(l.From).Round(time.Second) == 0:
+		return "at " + stampOf(l.From, zone)
+	}
+	return fmt.Sprintf("from %s to %s (%s)", stampOf(l.From, zone), stampOf(l.To, zone), l.To.Sub(l.From).Round(time.Second))
 }
 
 // stampOf is a moment, empty where there is none.

@@ -91,6 +91,8 @@ func (a *app) newHandler(cfg *config.Config, format string, w io.Writer) scan.Ha
 			Rules: scan.Rules(), Version: a.version, InformationURI: projectURL, Category: cfg.SARIFCategory,
 			OnTruncate: func(msg string) { a.complain("warning", msg) },
 		})
+	case "html":
+		return report.NewHTML(w, report.HTMLOptions{Rules: scan.Rules()})
 	default:
 		return report.NewTable(w, report.TableOptions{Width: a.width(w), Color: a.color(cfg.Color, w)})
 	}
