@@ -71,12 +71,15 @@ func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flag
 	if err != nil {
 		return err
 	}
-	if stop := a.mayApply(p, flags, cfg); stop != nil {
+	if o := obstacleTo(p, cfg); o != nil {
 		p.view.Next = p.next(a, flags)
 		if err := a.writePlan(&f.documentFlags, cfg, &p.view); err != nil {
 			return err
 		}
-		return stop()
+		for _, text := range o.texts {
+			a.complain(o.kind, text)
+		}
+		return &exitError{code: o.code}
 	}
 	if p.view.Plan.Idle() {
 		return a.writePlan(&f.documentFlags, cfg, &p.view)
@@ -112,36 +115,35 @@ func (a *app) agreed(ctx context.Context, do doFlags, question string) (bool, er
 	return ok, err
 }
 
-// mayApply is nil where nothing stands in the way of an apply; else it says what does.
-func (a *app) mayApply(p *planned, flags *pflag.FlagSet, cfg *config.Config) func() error {
+// obstacle is what stands in the way of an apply.
+type obstacle struct {
+	kind  string
+	code  int
+	texts []string
+}
+
+// obstacleTo is nil where nothing stands in the way of an apply.
+func obstacleTo(p *planned, cfg *config.Config) *obstacle {
 	refused := p.view.Preview.Refused()
 	failures, blocked := len(p.view.Preview.Failures), len(p.view.Plan.Blocked())
 	switch {
 	case blocked > 0:
-		return func() error {
-			a.complain("blocked", fmt.Sprintf("nothing was changed: %s of the plan cannot be made (exit code %d)", counted(blocked, "change"), exitIncomplete))
-			return &exitError{code: exitIncomplete}
-		}
+		return &obstacle{"blocked", exitIncomplete, []string{fmt.Sprintf("nothing was changed: %s of the plan cannot be made (exit code %d)", counted(blocked, "change"), exitIncomplete)}}
 	case failures > 0 && !cfg.AllowIncomplete:
-		return func() error {
-			a.complain("incomplete", fmt.Sprintf("nothing was changed: %s could not be read, so what would break is not known%s", counted(failures, "thing"), incompleteHint(cfg)))
-			return &exitError{code: exitIncomplete}
-		}
-	case len(refused) > 0:
-		return func() error {
-			a.complain("refused", fmt.Sprintf("nothing was changed: %s would break (exit code %d)", counted(len(refused), "workload"), exitFindings))
-			for _, w := range refused {
-				why := "it breaks"
-				if len(w.Effects) > 0 {
-					why = w.Effects[0].What
-				}
-				a.complain("refused", w.Workload.String()+": "+why)
-			}
-			a.complain("refused", "for each there are three ways on: repair it (the plan says how), accept that it breaks (--accept NAMESPACE/KIND/NAME), or give it an exception with a reason in the configuration")
-			return &exitError{code: exitFindings}
-		}
+		return &obstacle{"incomplete", exitIncomplete, []string{fmt.Sprintf("nothing was changed: %s could not be read, so what would break is not known%s", counted(failures, "thing"), incompleteHint(cfg))}}
+	case len(refused) == 0:
+		return nil
 	}
-	return nil
+	o := &obstacle{"refused", exitFindings, []string{fmt.Sprintf("nothing was changed: %s would break (exit code %d)", counted(len(refused), "workload"), exitFindings)}}
+	for _, w := range refused {
+		why := "it breaks"
+		if len(w.Effects) > 0 {
+			why = w.Effects[0].What
+		}
+		o.texts = append(o.texts, w.Workload.String()+": "+why)
+	}
+	o.texts = append(o.texts, "for each there are three ways on: repair it (the plan says how), accept that it breaks (--accept NAMESPACE/KIND/NAME), or give it an exception with a reason in the configuration")
+	return o
 }
 
 // doing is how a verb that changes something was called.
@@ -155,24 +157,15 @@ type doing struct {
 // all is done.
 func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation, opts remediate.ApplyOptions, check func(context.Context) []remediate.Check, how doing) error {
 	line := a.liveLine()
-	opts.By, opts.Now = whoami(a), a.now
-	opts.Progress = func(step remediate.Progress) {
-		if ctx.Err() == nil || step.Change == nil || step.Change.Block == nil {
-			a.step(line, &step)
+	opts.Progress = func(step remediate.Progress) { a.step(line, &step) }
+	if check != nil {
+		asked := check
+		check = func(ctx context.Context) []remediate.Check {
+			line.say("verifying")
+			return asked(ctx)
 		}
 	}
-	result, err := view.Plan.Apply(ctx, p.writes, opts)
-	if result == nil {
-		result = &remediate.Result{}
-	}
-	if ctx.Err() != nil {
-		// What an interrupt kept from being made is counted; nothing else is in its way.
-		result.Changes = slices.DeleteFunc(result.Changes, func(c remediate.Change) bool { return c.Action == remediate.Blocked })
-	}
-	if check != nil && err == nil && ctx.Err() == nil {
-		line.say("verifying")
-		result.Checks = append(result.Checks, check(ctx)...)
-	}
+	result, err := a.makeChanges(ctx, p, view.Plan, opts, check)
 	line.say("")
 	view.Result = result
 	view.Next = []string{a.command("status", how.flags, notOf(how.flags, statusFlagNames())...)}
@@ -189,6 +182,30 @@ func (a *app) carryOut(ctx context.Context, p *patient, view *report.Remediation
 		return err
 	}
 	return a.concludeResult(ctx, view, err)
+}
+
+// makeChanges carries a plan out. There is a result beside an error too. check is asked
+// once all is done; it may be nil.
+func (a *app) makeChanges(ctx context.Context, p *patient, plan *remediate.Plan, opts remediate.ApplyOptions, check func(context.Context) []remediate.Check) (*remediate.Result, error) {
+	opts.By, opts.Now = whoami(a), a.now
+	told := opts.Progress
+	opts.Progress = func(step remediate.Progress) {
+		if ctx.Err() == nil || step.Change == nil || step.Change.Block == nil {
+			told(step)
+		}
+	}
+	result, err := plan.Apply(ctx, p.writes, opts)
+	if result == nil {
+		result = &remediate.Result{}
+	}
+	if ctx.Err() != nil {
+		// What an interrupt kept from being made is counted; nothing else is in its way.
+		result.Changes = slices.DeleteFunc(result.Changes, func(c remediate.Change) bool { return c.Action == remediate.Blocked })
+	}
+	if check != nil && err == nil && ctx.Err() == nil {
+		result.Checks = append(result.Checks, check(ctx)...)
+	}
+	return result, err
 }
 
 // step says how far it has come: a line a change, or the one line of a terminal.

@@ -100,6 +100,7 @@ with 0.`,
 		Example: `  escape-scanner scan --demo             the demo cluster, to see what comes out
   escape-scanner scan -f deploy/         manifests
   escape-scanner scan                    the cluster of the current context
+  escape-scanner tui --demo              to look around in, in the terminal
   escape-scanner watch                   the same as it changes, with KubeArmor's alerts
   escape-scanner remediate plan -n NS    what closing its ways out would change, and break
   escape-scanner rules explain ID        what a rule means`,
@@ -112,7 +113,7 @@ with 0.`,
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl escape-scanner"}
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
-	root.AddCommand(a.scanCommand(), a.watchCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.scanCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")
 	})

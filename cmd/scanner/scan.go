@@ -293,7 +293,11 @@ func (a *app) open(name string) (*os.File, error) { return os.Open(a.path(name))
 
 func (a *app) replay(name string, h scan.Handler) error {
 	// Of a watch it is the picture as it was at last.
-	h = report.Picture(h)
+	return a.replayWhole(name, report.Picture(h))
+}
+
+// replayWhole replays all that a run told, of a watch the changes too.
+func (a *app) replayWhole(name string, h scan.Handler) error {
 	if name == "-" {
 		return report.Replay(a.stdin, h)
 	}

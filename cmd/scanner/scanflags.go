@@ -23,11 +23,7 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.StringVar(&f.saveInventory, "save-inventory", "", "save what was read of the cluster to a `FILE`, which -f reads back to the same verdicts; no secrets, values of environment variables or unread annotations")
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
-	cluster, namespace := kubectlFlags(f.kube)
-	namespace.Usage = "audit these `NAMESPACES` only, several separated by commas"
-	what.AddFlag(namespace)
-	what.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "audit all namespaces, which is the default")
-	what.StringVarP(&f.selector, "selector", "l", "", "audit only the pods that match this label `SELECTOR`")
+	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "audit")
 
 	how := newFlagSet()
 	config.AddFlags(how)
@@ -53,6 +49,17 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
 		return writeUsage(cmd.OutOrStderr(), cmd, groups, a.width(a.stdout))
 	})
+}
+
+// addScopeFlags registers the flags that say which pods of a cluster are meant, and gives
+// those of kubectl that say which cluster. do is what is done with them.
+func addScopeFlags(what *pflag.FlagSet, kube *genericclioptions.ConfigFlags, all *bool, selector *string, do string) (cluster *pflag.FlagSet) {
+	cluster, namespace := kubectlFlags(kube)
+	namespace.Usage = do + " these `NAMESPACES` only, several separated by commas"
+	what.AddFlag(namespace)
+	what.BoolVarP(all, "all-namespaces", "A", false, do+" all namespaces, which is the default")
+	what.StringVarP(selector, "selector", "l", "", do+" only the pods that match this label `SELECTOR`")
+	return cluster
 }
 
 // kubectlFlags makes the flags of kubectl but for --namespace, which goes with the choice

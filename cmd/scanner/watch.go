@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/escape-scanner/escape-scanner/config"
@@ -28,8 +29,12 @@ type watchFlags struct {
 	rbac          bool
 }
 
+func newWatchFlags() watchFlags {
+	return watchFlags{kube: genericclioptions.NewConfigFlags(true)}
+}
+
 func (a *app) watchCommand() *cobra.Command {
-	f := &watchFlags{kube: genericclioptions.NewConfigFlags(true)}
+	f := newWatchFlags()
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Follow a cluster: findings and attacks as they happen",
@@ -60,9 +65,9 @@ report for each workload (--reports), writes Events (--events) and calls a webho
 				f.pace = 1
 			}
 			if f.rbac {
-				return a.printWatchRoles(f, cfg)
+				return a.printWatchRoles(&f, cfg)
 			}
-			return a.watch(cmd.Context(), f, cfg, origins.File, func() (*config.Config, config.Origins, error) {
+			return a.watch(cmd.Context(), &f, cfg, origins.File, func() (*config.Config, config.Origins, error) {
 				return a.load(cmd.Flags())
 			})
 		},
@@ -74,18 +79,11 @@ report for each workload (--reports), writes Events (--events) and calls a webho
 func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	what := newFlagSet()
 	what.BoolVar(&f.demo, "demo", false, "follow the demo cluster that is part of the program, with recorded attacks")
-	cluster, namespace := kubectlFlags(f.kube)
-	namespace.Usage = "follow these `NAMESPACES` only, several separated by commas"
-	what.AddFlag(namespace)
-	what.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "follow all namespaces, which is the default")
-	what.StringVarP(&f.selector, "selector", "l", "", "follow only the pods that match this label `SELECTOR`")
+	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "follow")
 
 	alerts := newFlagSet()
-	alerts.BoolVar(&f.noAlerts, "no-alerts", false, "do not listen to KubeArmor")
-	config.AddFlagsOf(alerts, kubeArmorKeys()...)
+	f.addAlerts(alerts)
 	alerts.StringVar(&f.record, "record", "", "write the alerts as they come to a `FILE`, which --replay plays")
-	alerts.StringVar(&f.replay, "replay", "", "play the alerts of a `FILE` instead of listening, - for standard input, and end with it")
-	alerts.Float64Var(&f.pace, "pace", 0, "how fast a recording is played, as a `SPEED`: 1 as it was recorded, 10 ten times as fast, 0 at once (default: 0, the demo's own: 1)")
 
 	how := newFlagSet()
 	config.AddFlagsOf(how, config.KeyLevel, config.KeyPSSVersion, config.KeyWatchOutput)
@@ -99,6 +97,14 @@ func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	a.useFlags(cmd,
 		flagGroup{"What is followed", what}, flagGroup{"Alerts of KubeArmor", alerts}, flagGroup{"How it is judged and written", how},
 		flagGroup{"Where else it goes", where}, flagGroup{"Which cluster, as with kubectl", cluster})
+}
+
+// addAlerts registers the flags that say where alerts come from.
+func (f *watchFlags) addAlerts(alerts *pflag.FlagSet) {
+	alerts.BoolVar(&f.noAlerts, "no-alerts", false, "do not listen to KubeArmor")
+	config.AddFlagsOf(alerts, kubeArmorKeys()...)
+	alerts.StringVar(&f.replay, "replay", "", "play the alerts of a `FILE` instead of listening, - for standard input, and end with it")
+	alerts.Float64Var(&f.pace, "pace", 0, "how fast a recording is played, as a `SPEED`: 1 as it was recorded, 10 ten times as fast, 0 at once (default: 0, the demo's own: 1)")
 }
 
 // kubeArmorKeys are the keys that say how KubeArmor is reached.

@@ -42,6 +42,8 @@ type watcher struct {
 	heard   hearing
 	metrics *metrics.Metrics
 	outs    *watchOutputs
+	// screen is told everything instead of the outputs of the configuration; nil for them.
+	screen  scan.Handler
 	shared  sharedSinks
 	loop    *watch.Loop
 	closers []func() error
@@ -63,6 +65,10 @@ func (w *watcher) prepare(ctx context.Context) error {
 		return err
 	}
 	w.outs = &watchOutputs{}
+	if w.screen != nil {
+		w.outs.handlers = []scan.Handler{w.screen}
+		return nil
+	}
 	w.closers = append(w.closers, w.outs.close)
 	return w.outs.open(w)
 }
