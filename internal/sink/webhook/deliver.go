@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -193,12 +194,19 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return min(max(wait, 0), maxRetryAfter)
 }
 
-// harmless is an error of the client without what may be secret in the URL.
+// harmless is an error of the client without what may be secret in the URL, the same for
+// the same trouble.
 func (s *Sink) harmless(err error) error {
 	if of := (*url.Error)(nil); errors.As(err, &of) {
 		err = of.Err
 	}
 	text := err.Error()
+	if of := (*net.OpError)(nil); errors.As(err, &of) && of.Source != nil {
+		// The port of this side is another each time, and the trouble is the same.
+		plain := *of
+		plain.Source = nil
+		text = strings.ReplaceAll(text, of.Error(), plain.Error())
+	}
 	password, _ := s.url.User.Password()
 	for _, secret := range []string{s.url.RequestURI(), s.url.RawQuery, s.url.EscapedPath(), s.url.Path, password, s.url.User.Username()} {
 		if len(secret) > 1 {

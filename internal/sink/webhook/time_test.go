@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,6 +110,28 @@ func TestBackoff(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is wrong is said once, though each connection is from another port.
+func TestTheSameTroubleIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, n := &server{answer: func(attempt int) (int, http.Header, error) {
+			if attempt == 10 {
+				return http.StatusOK, nil, nil
+			}
+			from, to := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 40000 + attempt}, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 443}
+			return 0, nil, &net.OpError{Op: "read", Net: "tcp", Source: from, Addr: to, Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+		}}, &notices{}
+		w, running := silent(t, s, webhook.Options{Notify: n.take})
+		feed(t, w, exposed("a"))
+		<-time.After(2 * time.Hour)
+		synctest.Wait()
+		running.end(t)
+		if all := n.told(); len(all) != 2 || all[1].Err != nil || !strings.Contains(fmt.Sprint(all[0].Err), "read tcp 10.0.0.2:443: read: connection reset") {
+			t.Errorf("told %v, want the trouble and its end", all)
+		}
+	})
 }
 
 // Where a server fails over one delivery, the next gets its turn.
