@@ -50,8 +50,9 @@ type storm struct {
 	ops, brief int
 }
 
-// briefly is how short a state may be that is never told.
-const briefly = time.Second
+// briefly is how short a state may be that is never told: what is undone before the watch
+// has come to it, also where others keep the machine busy.
+const briefly = 5 * time.Second
 
 // newStorm watches a cluster with so many pods. Its server is its own.
 func newStorm(tb testing.TB, crowd kubetest.Crowd, rate int, length time.Duration) (*storm, *rest.Config) {
@@ -118,14 +119,19 @@ func (s *storm) ask(key string) {
 	s.ops++
 }
 
-// askOf is ask of a pod. What it was for a moment before that may never be told.
-func (s *storm) askOf(pod, key string) {
-	s.mu.Lock()
-	asked, waiting := s.asked[s.last[pod]]
-	if waiting && time.Since(asked) < briefly {
+// undo notes that what was asked for last of a pod is so no more: if that was only for a
+// moment it may never be told. The caller has the lock.
+func (s *storm) undo(pod string) {
+	if asked, waiting := s.asked[s.last[pod]]; waiting && time.Since(asked) < briefly {
 		delete(s.asked, s.last[pod])
 		s.brief++
 	}
+}
+
+// askOf is ask of a pod.
+func (s *storm) askOf(pod, key string) {
+	s.mu.Lock()
+	s.undo(pod)
 	neverSeen := !s.seen[pod] && strings.HasPrefix(key, "delete ")
 	s.last[pod] = key
 	s.mu.Unlock()
@@ -229,6 +235,12 @@ func (s *storm) pod(ctx context.Context) {
 		s.free(name)
 	case "end":
 		phase := []string{"Failed", "Succeeded", "Running"}[n%3]
+		if phase != "Running" {
+			// Pods that have ended are not judged.
+			s.mu.Lock()
+			s.undo(name)
+			s.mu.Unlock()
+		}
 		_, err = pods.Patch(ctx, name, types.MergePatchType, fmt.Appendf(nil, `{"status":{"phase":%q}}`, phase), metav1.PatchOptions{}, "status")
 		s.free(name)
 	case "delete":
