@@ -145,6 +145,17 @@ func (d *Diff) AtLeast(gate Severity) (findings, verdicts int) {
 	return findings, verdicts
 }
 
+// ofOld and ofNew make a sentence of what a run says of itself.
+func ofOld(why string) string { return prefixed("the old run ", why) }
+func ofNew(why string) string { return prefixed("the new run ", why) }
+
+func prefixed(subject, why string) string {
+	if why == "" {
+		return ""
+	}
+	return subject + why
+}
+
 // refs are the rows of both runs, in the order of their names.
 func (d *Diff) refs() []RowRef {
 	refs := slices.Collect(maps.Keys(d.Old.rows))
@@ -168,9 +179,9 @@ func (d *Diff) compareRow(ref RowRef) {
 	with := (was.verdict == nil) != (now.verdict == nil)
 	switch {
 	case with && now.verdict != nil:
-		d.Came = append(d.Came, Pair[WorkloadVerdict]{Now: now.verdict, Doubt: d.Old.hidesRow(ref, d.New)})
+		d.Came = append(d.Came, Pair[WorkloadVerdict]{Now: now.verdict, Doubt: ofOld(d.Old.hidesRow(ref, d.New))})
 	case with:
-		p := Pair[WorkloadVerdict]{Was: was.verdict, Doubt: d.New.hidesRow(ref, d.Old)}
+		p := Pair[WorkloadVerdict]{Was: was.verdict, Doubt: ofNew(d.New.hidesRow(ref, d.Old))}
 		if p.Doubt == "" {
 			d.Went = append(d.Went, p)
 		} else {
@@ -191,9 +202,9 @@ func (d *Diff) verdictPair(ref RowRef, was *WorkloadVerdict, now *diffRow) Verdi
 	case p.Now.Verdict == VerdictUnknown:
 		p.Turn = TurnUnknown
 	case rank < 0:
-		p.Turn, p.Doubt = TurnWorse, d.Old.hidesRow(ref, d.New)
+		p.Turn, p.Doubt = TurnWorse, ofOld(d.Old.hidesRow(ref, d.New))
 	default:
-		p.Turn, p.Doubt = TurnBetter, d.New.hidesRow(ref, d.Old)
+		p.Turn, p.Doubt = TurnBetter, ofNew(d.New.hidesRow(ref, d.Old))
 	}
 	return p
 }
@@ -206,7 +217,7 @@ func (d *Diff) compareFindings(ref RowRef, was, now *diffRow, with bool) {
 				d.compareFinding(f, after[i])
 				continue
 			}
-			p := FindingPair{Pair[Finding]{Was: f, Doubt: d.New.hides(ref, f, d.Old)}, with}
+			p := FindingPair{Pair[Finding]{Was: f, Doubt: ofNew(d.New.hides(ref, f, d.Old))}, with}
 			if p.Doubt == "" {
 				d.Closed = append(d.Closed, p)
 			} else {
@@ -216,7 +227,7 @@ func (d *Diff) compareFindings(ref RowRef, was, now *diffRow, with bool) {
 	}
 	for print, after := range now.findings {
 		for _, f := range after[min(len(was.findings[print]), len(after)):] {
-			d.Opened = append(d.Opened, FindingPair{Pair[Finding]{Now: f, Doubt: d.Old.hides(ref, f, d.New)}, with})
+			d.Opened = append(d.Opened, FindingPair{Pair[Finding]{Now: f, Doubt: ofOld(d.Old.hides(ref, f, d.New))}, with})
 		}
 	}
 }
@@ -241,7 +252,7 @@ func (d *Diff) comparePolicies() {
 		now := d.New.state.Policy(ref)
 		switch {
 		case now == nil:
-			p := Pair[Policy]{Was: was, Doubt: d.New.hidesThing(ref.Namespace, hidesPolicies, d.Old)}
+			p := Pair[Policy]{Was: was, Doubt: ofNew(d.New.hidesThing(ref.Namespace, hidesPolicies, d.Old))}
 			if p.Doubt == "" {
 				d.Policies = append(d.Policies, p)
 			} else {
@@ -249,17 +260,16 @@ func (d *Diff) comparePolicies() {
 			}
 		case now.Bites != was.Bites:
 			// Whether it bites is known of what was seen.
-			doubtful := d.New
-			other := d.Old
+			doubt := ofNew(d.New.hidesThing(ref.Namespace, hidesLayers, d.Old))
 			if biteRank(now.Bites) < biteRank(was.Bites) {
-				doubtful, other = d.Old, d.New
+				doubt = ofOld(d.Old.hidesThing(ref.Namespace, hidesLayers, d.New))
 			}
-			d.Policies = append(d.Policies, Pair[Policy]{Was: was, Now: now, Doubt: doubtful.hidesThing(ref.Namespace, hidesLayers, other)})
+			d.Policies = append(d.Policies, Pair[Policy]{Was: was, Now: now, Doubt: doubt})
 		}
 	}
 	for _, now := range d.New.state.Policies() {
 		if d.Old.state.Policy(now.Ref()) == nil {
-			d.Policies = append(d.Policies, Pair[Policy]{Now: now, Doubt: d.Old.hidesThing(now.Namespace, hidesPolicies, d.New)})
+			d.Policies = append(d.Policies, Pair[Policy]{Now: now, Doubt: ofOld(d.Old.hidesThing(now.Namespace, hidesPolicies, d.New))})
 		}
 	}
 }
@@ -274,7 +284,7 @@ func (d *Diff) compareNodes() {
 		now := d.New.state.Node(was.Name)
 		switch {
 		case now == nil:
-			p := Pair[Node]{Was: was, Doubt: d.New.hidesThing("", hidesNodes, nil)}
+			p := Pair[Node]{Was: was, Doubt: ofNew(d.New.hidesThing("", hidesNodes, d.Old))}
 			if p.Doubt == "" {
 				d.Nodes = append(d.Nodes, p)
 			} else {
@@ -286,7 +296,7 @@ func (d *Diff) compareNodes() {
 	}
 	for _, now := range d.New.state.Nodes() {
 		if d.Old.state.Node(now.Name) == nil {
-			d.Nodes = append(d.Nodes, Pair[Node]{Now: now, Doubt: d.Old.hidesThing("", hidesNodes, nil)})
+			d.Nodes = append(d.Nodes, Pair[Node]{Now: now, Doubt: ofOld(d.Old.hidesThing("", hidesNodes, d.New))})
 		}
 	}
 }
@@ -323,7 +333,7 @@ func (d *Diff) compareFailures() {
 		if now[failureKey{f.Subject, f.Namespace}] {
 			continue
 		}
-		if doubt := d.New.unasked(f, d.Old); doubt != "" {
+		if doubt := ofNew(d.New.unasked(f, d.Old)); doubt != "" {
 			d.NotKnown.Failures = append(d.NotKnown.Failures, Pair[Failure]{Was: f, Doubt: doubt})
 			continue
 		}

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,14 +66,16 @@ func (f *Failure) optional() bool {
 	return f.Subject == "pods of alerts"
 }
 
-// missed says in a few words that it could not be read.
+// missed says of a run that it could not read that.
 func (f *Failure) missed() string {
 	text := f.Subject
 	if f.Namespace != "" && f.Subject != "namespace "+f.Namespace {
 		text += " in " + f.Namespace
 	}
-	return fmt.Sprintf("%s could not be read (%s)", text, f.Reason)
+	return fmt.Sprintf("could not read %s (%s)", text, f.Reason)
 }
+
+// What these return goes on after "the old run" or "the new run".
 
 // hidesRow says why the run may have missed a row, or a part of it, that the other has;
 // empty where it would have seen it.
@@ -93,7 +96,7 @@ func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
 	case CategoryException:
 		// Whether one is used is only said where all was read.
 		if s.Incomplete() {
-			return "something could not be read, so it was not asked whether exceptions are used"
+			return "could not read everything, so it does not say which exceptions are used"
 		}
 	}
 	row := s.rows[ref]
@@ -101,17 +104,18 @@ func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
 	case (row == nil || row.verdict == nil) && other.judged(ref):
 		// The workload itself is not there: what is said of it goes with it.
 		return s.hidesRow(ref, other)
-	case f.Level == "restricted" && s.Start().Level == "baseline":
-		return "it judged by the level baseline, which does not ask for that"
+	case f.Category == CategoryPSS && s.Start().Level != other.Start().Level:
+		// The controls of the levels stand in for each other.
+		return "judged by the level " + s.Start().Level
 	}
 	if why := s.hidesFrom(ref, what, f, other); why != "" {
 		return why
 	}
 	switch end := s.End(); {
 	case end.Known > 0:
-		return fmt.Sprintf("it left out %d findings that its baseline has", end.Known)
+		return fmt.Sprintf("left out %d findings that its baseline has", end.Known)
 	case row != nil && row.verdict != nil && row.verdict.Verdict == VerdictUnknown && f.Category == CategoryEscape:
-		return "its verdict is unknown: " + row.verdict.Reason
+		return "does not know the verdict: " + row.verdict.Reason
 	case f.Category == CategoryPolicy || f.Category == CategoryKernel:
 		return s.otherKind(other)
 	}
@@ -131,11 +135,11 @@ func (s *DiffSide) hidesFrom(ref RowRef, what hidden, f *Finding, other *DiffSid
 	start := s.Start()
 	switch {
 	case start.Selector != "" && (start.Selector != other.Start().Selector || !s.judged(ref)):
-		return "it looked only at pods that match " + start.Selector
+		return "looked only at pods that match " + start.Selector
 	case !s.judged(ref) && other.judged(ref) && s.otherKind(other) != "":
 		return s.otherKind(other)
 	case s.unread[namespace]:
-		return "pods in " + namespace + " could not be read"
+		return "could not read the pods in " + namespace
 	}
 	for _, failure := range s.Failures() {
 		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "") && !s.readBeside(failure, ref, f) {
@@ -165,20 +169,16 @@ func (s *DiffSide) readBeside(failure *Failure, ref RowRef, f *Finding) bool {
 
 // hidesThing says why the run may have missed a policy or a node, or what it does.
 func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) string {
-	if what != hidesNodes {
-		if why := s.outside(namespace, other); why != "" {
+	start := s.Start()
+	if what == hidesNodes {
+		if why := cmp.Or(s.stopped(), s.otherKind(other)); why != "" {
 			return why
 		}
-		if why := s.otherKind(other); why != "" {
-			return why
-		}
-		if start := s.Start(); what == hidesLayers && start.Selector != other.Start().Selector && start.Selector != "" {
-			return "it looked only at pods that match " + start.Selector
-		}
-	} else if why := s.stopped(); why != "" {
+	} else if why := cmp.Or(s.outside(namespace, other), s.otherKind(other)); why != "" {
 		return why
-	} else if s.Start().Source == SourceManifests {
-		return "manifests do not tell of nodes"
+	}
+	if what == hidesLayers && start.Selector != "" && start.Selector != other.Start().Selector {
+		return "looked only at pods that match " + start.Selector
 	}
 	for _, failure := range s.Failures() {
 		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "") {
@@ -192,9 +192,9 @@ func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) st
 func (s *DiffSide) stopped() string {
 	switch end := s.End(); {
 	case s.state.Start() == nil || end == nil:
-		return "it is not whole"
+		return "is not whole"
 	case end.Interrupted:
-		return "it was stopped before its end"
+		return "was stopped before its end"
 	}
 	return ""
 }
@@ -210,10 +210,10 @@ func (s *DiffSide) outside(namespace string, other *DiffSide) string {
 	case len(scope) == 0 || slices.Contains(scope, namespace):
 		return ""
 	case namespace != "":
-		return "it did not look at namespace " + namespace
+		return "did not look at namespace " + namespace
 	case len(other.Start().Namespaces) == 0 ||
 		slices.ContainsFunc(other.Start().Namespaces, func(ns string) bool { return !slices.Contains(scope, ns) }):
-		return "it looked at fewer namespaces"
+		return "looked at fewer namespaces"
 	}
 	return ""
 }
@@ -221,7 +221,7 @@ func (s *DiffSide) outside(namespace string, other *DiffSide) string {
 // otherKind says that manifests do not tell of all that is in a cluster.
 func (s *DiffSide) otherKind(other *DiffSide) string {
 	if s.Start().Source == SourceManifests && other.Start().Source != SourceManifests {
-		return "manifests do not tell of all that is in a cluster"
+		return "read manifests, which do not tell of all that is in a cluster"
 	}
 	return ""
 }
@@ -229,7 +229,7 @@ func (s *DiffSide) otherKind(other *DiffSide) string {
 // halved says that a run is incomplete without a word why.
 func (s *DiffSide) halved() string {
 	if end := s.End(); end.Incomplete && len(s.state.failures) == 0 {
-		return "it is incomplete, and does not say where"
+		return "is incomplete, and does not say where"
 	}
 	return ""
 }
@@ -238,7 +238,7 @@ func (s *DiffSide) halved() string {
 func (s *DiffSide) unasked(f *Failure, other *DiffSide) string {
 	switch {
 	case f.optional():
-		return "it may not have been asked to look at that"
+		return "may not have been asked to look at that"
 	case strings.HasPrefix(f.Subject, "watch of ") || f.Subject == "scan" || f.Subject == "events of the watch":
 		return s.stopped()
 	case s.otherKind(other) != "":
