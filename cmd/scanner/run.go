@@ -102,6 +102,7 @@ with 0.`,
   escape-scanner scan                    the cluster of the current context
   escape-scanner tui --demo              to look around in, in the terminal
   escape-scanner watch                   the same as it changes, with KubeArmor's alerts
+  escape-scanner diff OLD NEW            what changed between two saved runs
   escape-scanner remediate plan -n NS    what closing its ways out would change, and break
   escape-scanner rules explain ID        what a rule means`,
 		Version:       a.version,
