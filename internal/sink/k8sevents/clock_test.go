@@ -3,6 +3,7 @@ package k8sevents_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +28,11 @@ type notebook struct {
 	repeats  []int32
 	lookedUp int
 	fail     error
-	expired  bool
-	uid      types.UID
-	noUID    error
+	// unheard has what was written go without an answer.
+	unheard error
+	expired bool
+	uid     types.UID
+	noUID   error
 }
 
 func (n *notebook) UID(context.Context, *corev1.ObjectReference) (types.UID, error) {
@@ -44,6 +47,7 @@ func (n *notebook) CreateEvent(_ context.Context, e *eventsv1.Event) error {
 	defer n.mu.Unlock()
 	if n.fail == nil {
 		n.events = append(n.events, e)
+		return n.unheard
 	}
 	return n.fail
 }
@@ -55,7 +59,7 @@ func (n *notebook) RepeatEvent(_ context.Context, _, name string, series eventsv
 		return apierrors.NewNotFound(schema.GroupResource{Resource: "events"}, name)
 	}
 	n.repeats = append(n.repeats, series.Count)
-	return nil
+	return n.unheard
 }
 
 func (n *notebook) setFail(err error) {
@@ -160,6 +164,67 @@ func TestVerdictsThatFlap(t *testing.T) {
 		tell(t, s, closed)
 		pass(time.Minute)
 		if n.len() != 3 {
+			t.Errorf("events %q", n.notes())
+		}
+	})
+}
+
+// What was written without an answer is counted up like what was answered, and made where
+// it turns out not to be there.
+func TestAnswersThatAreLost(t *testing.T) {
+	for name, wrong := range map[string]error{
+		"the connection broke":      io.ErrUnexpectedEOF,
+		"the store took too long":   apierrors.NewTimeoutError("etcd", 1),
+		"the server could not tell": apierrors.NewInternalError(io.ErrUnexpectedEOF),
+		"its time was up":           context.DeadlineExceeded,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, k8sevents.Options{}, func(t *testing.T, s *k8sevents.Sink, n *notebook, _ *notices) {
+				unheard := func(err error) {
+					n.mu.Lock()
+					defer n.mu.Unlock()
+					n.unheard = err
+				}
+				happens := func(count int) {
+					tell(t, s, incident(web, "same", count))
+					pass(2 * time.Minute)
+				}
+				unheard(wrong)
+				happens(1)
+				happens(2)
+				unheard(nil)
+				happens(3)
+				if n.len() != 1 || !slices.Equal(n.repeats, []int32{2, 3}) {
+					t.Errorf("events %q, repeats %v: want one, that happened 3 times", n.notes(), n.repeats)
+				}
+				n.setFail(wrong)
+				tell(t, s, incident(web, "not made", 1))
+				pass(2 * time.Minute)
+				n.setFail(nil)
+				n.mu.Lock()
+				n.expired = true
+				n.mu.Unlock()
+				tell(t, s, incident(web, "not made", 2))
+				pass(2 * time.Minute)
+				if n.len() != 2 || n.events[1].Series.Count != 2 {
+					t.Errorf("events %q: what was not made is still missing", n.notes())
+				}
+			})
+		})
+	}
+}
+
+// A gap of which nobody knows whether it was told is told when it is told of again.
+func TestGapWithoutAnAnswer(t *testing.T) {
+	inBubble(t, k8sevents.Options{}, func(t *testing.T, s *k8sevents.Sink, n *notebook, _ *notices) {
+		gap := scan.Event{Lost: &scan.Lost{ID: "gap", Reason: scan.LostThrottled, Workload: &web, From: time.Now()}}
+		n.setFail(io.ErrUnexpectedEOF)
+		tell(t, s, gap)
+		pass(2 * time.Minute)
+		n.setFail(nil)
+		tell(t, s, gap)
+		pass(2 * time.Minute)
+		if n.len() != 1 {
 			t.Errorf("events %q", n.notes())
 		}
 	})

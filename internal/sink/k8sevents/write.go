@@ -184,9 +184,16 @@ func (r *runner) outcome(err error, now time.Time) {
 
 // general tells whether an error concerns all Events, and not one.
 func general(err error) bool {
+	return unsure(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err)
+}
+
+// unsure tells whether an error leaves open what became of a write.
+func unsure(err error) bool {
+	if err == nil {
+		return false
+	}
 	var status apierrors.APIStatus
-	return !errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError ||
-		apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsTooManyRequests(err) || apierrors.IsTimeout(err)
+	return !errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError || apierrors.IsTimeout(err)
 }
 
 // write tells one thing, by a new Event or by counting up one that told the same.
@@ -221,7 +228,7 @@ func (r *runner) write(ctx context.Context, n *note, now time.Time) error {
 	if repeated {
 		err := r.opts.Writer.RepeatEvent(ctx, namespace, e.name, series(count, now))
 		if !apierrors.IsNotFound(err) {
-			if err == nil {
+			if err == nil || unsure(err) {
 				r.remember(n.id, key, e)
 			}
 			return gone(err)
@@ -234,6 +241,11 @@ func (r *runner) write(ctx context.Context, n *note, now time.Time) error {
 	if err == nil || apierrors.IsAlreadyExists(err) {
 		r.remember(n.id, key, e)
 		return nil
+	}
+	if unsure(err) && n.lost == nil {
+		// It may have been made. If not, to count it up finds nothing, and makes it. A gap
+		// is counted up by nobody: it is rather told twice.
+		r.remember(n.id, key, e)
 	}
 	return gone(err)
 }
