@@ -47,15 +47,12 @@ func (p *picture) tell(end *scan.End) error {
 	closing := *end
 	if end.Interrupted {
 		// Nobody counted at the end.
-		closing.Pods = 0
+		closing.Pods = p.state.Pods()
 	}
 	tally := scan.NewTally(p.next)
 	for e := range p.state.Events() {
-		switch {
-		case e.Start != nil:
+		if e.Start != nil {
 			e.Start = p.start(e.Start)
-		case e.Verdict != nil && end.Interrupted:
-			closing.Pods += e.Verdict.Pods
 		}
 		if err := tally.Handle(e); err != nil {
 			return err

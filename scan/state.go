@@ -176,6 +176,17 @@ func (a RowRef) Compare(b RowRef) int {
 		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Claims, b.Claims))
 }
 
+// Pods are how many pods the rows have together.
+func (s *State) Pods() int {
+	pods := 0
+	for _, r := range s.rows {
+		if r.verdict != nil {
+			pods += r.verdict.Pods
+		}
+	}
+	return pods
+}
+
 // Nodes are the nodes in the order of their names.
 func (s *State) Nodes() []*Node {
 	return slices.SortedFunc(maps.Values(s.nodes), func(a, b *Node) int { return cmp.Compare(a.Name, b.Name) })

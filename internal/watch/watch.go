@@ -339,11 +339,7 @@ func (l *Loop) attach() {
 // called only while the loop calls one.
 func (l *Loop) Tell(h scan.Handler) error {
 	now := l.Now().UTC()
-	pods := 0
 	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error {
-		if e.Verdict != nil {
-			pods += e.Verdict.Pods
-		}
 		e.Time, e.Picture, e.End = now, e.End, nil
 		return h.Handle(e)
 	}))
@@ -352,7 +348,7 @@ func (l *Loop) Tell(h scan.Handler) error {
 			return err
 		}
 	}
-	return tally.Handle(scan.Event{End: &scan.End{Pods: pods}})
+	return tally.Handle(scan.Event{End: &scan.End{Pods: l.state.Pods()}})
 }
 
 // lookStale takes in what is not followed.
