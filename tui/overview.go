@@ -5,14 +5,117 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 )
 
-type overview struct{}
+// twoColumns is the width from which the overview has two columns.
+const twoColumns = 100
 
-func newOverview() *overview { return &overview{} }
+// overview is what the whole run comes to, on a page: what could not be read, verdicts,
+// alerts, layers, nodes, policies. The cursor walks over what can be opened.
+type overview struct {
+	page page
+	// tally is of the snapshot that is shown, nil where it is to be counted anew.
+	tally *tally
+	// open are the things that are unfolded, by their stops.
+	open          map[string]bool
+	width, height int
+}
 
-func (v *overview) look(*desk)                             {}
-func (v *overview) update(*desk, tea.Msg) tea.Cmd          { return nil }
-func (v *overview) draw(*desk, int, int) []string          { return nil }
-func (v *overview) keys(*desk) []key.Binding               { return nil }
-func (v *overview) typing() bool                           { return false }
-func (v *overview) copied(*desk, bool) (what, text string) { return "", "" }
-func (v *overview) selection(d *desk) (Selection, string)  { return d.snap.All(), "" }
+func newOverview() *overview { return &overview{open: map[string]bool{}} }
+
+// foldMsg folds or unfolds what is under the cursor. It does not leave the view.
+type foldMsg struct{ id string }
+
+func (v *overview) look(*desk) { v.tally = nil }
+
+func (v *overview) update(d *desk, msg tea.Msg) tea.Cmd {
+	v.lay(d)
+	if opened, _ := v.page.update(d.keys, msg); opened {
+		return v.enter()
+	}
+	return nil
+}
+
+func (v *overview) enter() tea.Cmd {
+	s := v.page.stop()
+	if s == nil || s.act == nil {
+		return nil
+	}
+	if fold, ok := s.act.(foldMsg); ok {
+		v.open[fold.id] = !v.open[fold.id]
+		return nil
+	}
+	return tell(s.act)
+}
+
+func (v *overview) draw(d *desk, width, height int) []string {
+	v.width, v.height = width, height
+	v.lay(d)
+	return v.page.draw(d.theme)
+}
+
+// lay puts the sections on the page, as many side by side as there is room for.
+func (v *overview) lay(d *desk) {
+	if v.tally == nil {
+		v.tally = newTally(d.snap)
+	}
+	if v.width == 0 {
+		return // Nobody has looked yet.
+	}
+	if v.width < twoColumns {
+		s := v.sections(d, v.width)
+		s.state()
+		s.failures()
+		s.verdicts()
+		s.alerts()
+		s.worst()
+		s.layers()
+		s.findings()
+		s.nodes()
+		s.policies()
+		s.exceptions()
+		v.page.set(v.height, column{lines: s.lines, width: v.width})
+		return
+	}
+	const gap = 2
+	left := (v.width - gap) / 2
+	head, one, two := v.sections(d, v.width), v.sections(d, left), v.sections(d, v.width-gap-left)
+	head.state()
+	head.failures()
+	if len(head.lines) > 0 {
+		head.lines = append(head.lines, pageLine{})
+	}
+	one.verdicts()
+	one.worst()
+	one.layers()
+	one.findings()
+	two.alerts()
+	two.nodes()
+	two.policies()
+	two.exceptions()
+	y := len(head.lines)
+	v.page.set(v.height, column{lines: head.lines, width: v.width},
+		column{lines: one.lines, y: y, width: left}, column{lines: two.lines, x: left + gap, y: y, width: v.width - gap - left})
+}
+
+func (v *overview) sections(d *desk, width int) *sections {
+	return &sections{desk: d, tally: v.tally, open: v.open, width: width, tight: v.height < 16, wide: v.width >= twoColumns}
+}
+
+func (v *overview) keys(d *desk) []key.Binding {
+	return []key.Binding{d.keys.Open, d.keys.Down, d.keys.Up, d.keys.Copy, d.keys.Export}
+}
+
+func (v *overview) typing() bool { return false }
+
+func (v *overview) copied(d *desk, fix bool) (what, text string) {
+	v.lay(d)
+	s := v.page.stop()
+	switch {
+	case s == nil:
+		return "", ""
+	case fix:
+		return "the fix of " + s.what, s.fix
+	}
+	return s.what, s.text
+}
+
+func (v *overview) selection(d *desk) (Selection, string) { return d.snap.All(), "" }
