@@ -35,10 +35,7 @@ const widestProse = 120
 // layer rests on, what could not be read, and what would have to change. Lines fit
 // width cells; with width 0 nothing is wrapped.
 func ExplainWorkload(w io.Writer, in Explained, width int) error {
-	x := &explained{Explained: in}
-	if width > 0 {
-		x.width = min(max(width, narrowest), widestProse)
-	}
+	x := newExplained(in, width)
 	x.Verdicts = slices.SortedStableFunc(slices.Values(in.Verdicts), compareVerdicts)
 	x.Findings = slices.SortedStableFunc(slices.Values(in.Findings), compareFindings)
 	x.Policies = slices.SortedStableFunc(slices.Values(in.Policies), comparePolicies)
@@ -185,6 +182,10 @@ func (x *explained) finding(f *scan.Finding) {
 		head = append(head, "open")
 	}
 	x.say(2, head...)
+	x.findingBody(f)
+}
+
+func (x *explained) findingBody(f *scan.Finding) {
 	if f.Field != "" {
 		x.say(4, Clean(f.Field)+suffixed(" (", Clean(f.Item), ")")+" is "+value(f.Now))
 	}
@@ -229,6 +230,10 @@ func (x *explained) unread() {
 		return
 	}
 	x.title("NOT READ")
+	x.unreadBody()
+}
+
+func (x *explained) unreadBody() {
 	for _, f := range x.Failures {
 		subject := f.Subject
 		if f.Namespace != "" {

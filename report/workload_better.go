@@ -15,6 +15,10 @@ import (
 // follows from what stands above.
 func (x *explained) better() {
 	x.title("WHAT WOULD MAKE IT BETTER")
+	x.betterBody()
+}
+
+func (x *explained) betterBody() {
 	said := map[string]bool{}
 	tell := func(indent int, text string) {
 		if text != "" && !said[text] {

@@ -102,6 +102,10 @@ func (x *explained) cell(layer string, c *scan.Cell) {
 // admission is each ruling, and what would be let in again.
 func (x *explained) admission(l *scan.Layers) {
 	x.title("ADMISSION: would a pod like these be admitted again?")
+	x.admissionBody(l)
+}
+
+func (x *explained) admissionBody(l *scan.Layers) {
 	x.say(2, joined(": ", answerText(l.Admission.Answer), Clean(l.Admission.Reason)))
 	for i := range l.Admission.Rulings {
 		r := &l.Admission.Rulings[i]
@@ -161,6 +165,10 @@ func (x *explained) doesNotBite(indent int, cause, reason, mend string) {
 // runtime is each container against the escapeToHost set.
 func (x *explained) runtime(r *scan.RuntimeLayer) {
 	x.title("RUNTIME: is the escapeToHost set in force?")
+	x.runtimeBody(r)
+}
+
+func (x *explained) runtimeBody(r *scan.RuntimeLayer) {
 	x.say(2, joined(": ", strings.ToUpper(orUnknown(r.Set)), Clean(r.Reason)))
 	if len(r.Policies) == 0 {
 		x.say(2, "No KubeArmor policy is known to select the pods.")
@@ -250,6 +258,10 @@ func refs(list []armor.Ref) string {
 // kernel is what the nodes enforce, all of them.
 func (x *explained) kernel(k *scan.KernelLayer) {
 	x.title("KERNEL: do the nodes enforce?")
+	x.kernelBody(k)
+}
+
+func (x *explained) kernelBody(k *scan.KernelLayer) {
 	x.say(2, fmt.Sprintf("capabilities %s, processes %s%s", orUnknown(k.Capabilities), orUnknown(k.Processes), suffixed(" (", Clean(string(k.Grade)), ")")))
 	x.say(2, Clean(k.Reason))
 	if k.Nodes > 0 {
