@@ -31,11 +31,13 @@ type Feed struct {
 	progress *scan.Progress
 	pictured bool
 	minutes  minutes
-	counts   map[string]int
-	notices  []Notice
-	over     bool
-	err      error
-	version  uint64
+	reported int
+	// counts are how often each alert was told to be, and before those of the older ones.
+	counts, before map[string]int
+	notices        []Notice
+	over           bool
+	err            error
+	version        uint64
 }
 
 // NewFeed is a feed of nothing. now tells the time of the minutes in which alerts of a
@@ -48,8 +50,9 @@ func NewFeed(now func() time.Time) *Feed {
 
 func (f *Feed) reset() {
 	f.state, f.dirty = scan.NewState(), map[scan.RowRef]struct{}{}
-	f.rows, f.index, f.counts = nil, map[scan.RowRef]int{}, map[string]int{}
+	f.rows, f.index = nil, map[scan.RowRef]int{}
 	f.progress, f.pictured, f.minutes = nil, false, minutes{}
+	f.reported, f.counts, f.before = 0, map[string]int{}, nil
 }
 
 // Handle implements scan.Handler. It never fails, and waits for nobody.
@@ -83,15 +86,22 @@ func (f *Feed) count(e scan.Event) {
 	if at.IsZero() {
 		at = e.Alert.Last
 	}
-	f.minutes.add(at, e.Alert.Count-f.counts[e.Alert.ID])
-	if len(f.counts) > maxCounted {
-		// A fold that is told again after this counts anew: the line is for the eye.
-		clear(f.counts)
+	id := e.Alert.ID
+	was, known := f.counts[id]
+	if !known {
+		was = f.before[id]
 	}
-	f.counts[e.Alert.ID] = e.Alert.Count
+	if len(f.counts) >= maxCounted {
+		f.counts, f.before = map[string]int{}, f.counts
+	}
+	f.counts[id] = e.Alert.Count
+	more := max(0, e.Alert.Count-was)
+	f.reported += more
+	f.minutes.add(at, more)
 }
 
-// maxCounted bounds the alerts whose last count is remembered.
+// maxCounted bounds, twice, the alerts whose last count is remembered. One that is
+// forgotten counts anew: the counts are for the eye.
 const maxCounted = 20_000
 
 // Say adds a message of the run itself: what it could not do, or can again.
@@ -132,6 +142,7 @@ func (f *Feed) Snapshot() *Snapshot {
 		Nodes: f.state.Nodes(), Policies: f.state.Policies(), Failures: f.state.Failures(),
 		Alerts: slices.Collect(f.state.Alerts()), Lost: slices.Collect(f.state.Lost()),
 		Minutes: f.minutes.last(f.latest()), Notices: slices.Clone(f.notices),
+		Reported: f.reported,
 	}
 	s.ForgottenAlerts, s.ForgottenLost = f.state.Forgotten()
 	s.count()

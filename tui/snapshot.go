@@ -44,6 +44,8 @@ type Snapshot struct {
 	Alerts                         []*scan.Alert
 	Lost                           []*scan.Lost
 	ForgottenAlerts, ForgottenLost int
+	// Reported is how often deeds were reported, those that were forgotten too.
+	Reported int
 	// Minutes are the alerts of the last hour by the minute, oldest first.
 	Minutes []int
 	Notices []Notice
