@@ -116,10 +116,6 @@ const ours = "escape-scanner/config"
 // kubectl's do.
 func AddFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, scanKeys(), without) }
 
-// AddWatchFlags registers the flags of the keys that only a watch has, but not of those
-// named in without.
-func AddWatchFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, watchKeys(), without) }
-
 // AddFlagsOf registers the flags of the keys that are named, and no others.
 func AddFlagsOf(fs *pflag.FlagSet, names ...string) {
 	var list []key

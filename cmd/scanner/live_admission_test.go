@@ -126,7 +126,7 @@ func TestLiveAdmissionEnforcesOnPods(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		pod.Namespace = name
-		ruling := admission.JudgePodSecurity(admission.Subject{Pod: pod, Namespace: namespace}, psa.Version{})[0]
+		ruling := (&admission.Set{}).Decide(admission.Subject{Pod: pod, Namespace: namespace}).Rulings[0]
 		if ruling.Answer != admission.Refuses {
 			t.Errorf("%s: %+v", what, ruling)
 		}

@@ -38,10 +38,3 @@ func (in *intern[T]) drop(key [sha256.Size]byte) {
 		delete(in.by, key)
 	}
 }
-
-// size is how many values there are.
-func (in *intern[T]) size() int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return len(in.by)
-}

@@ -39,6 +39,13 @@ func crowdPods(tb testing.TB, crowd kubetest.Crowd, visit func(*corev1.Pod)) {
 	}
 }
 
+// size is how many values there are.
+func (in *intern[T]) size() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.by)
+}
+
 func newPods(cutter *podCutter) *stock[pod] {
 	return &stock[pod]{cut: cutter.cut, same: samePod, tell: func(string, string) {}, complete: func() {}}
 }

@@ -17,9 +17,6 @@ const (
 	WatchLease WatchFeature = "lease"
 )
 
-// WatchFeatures lists them.
-func WatchFeatures() []WatchFeature { return []WatchFeature{WatchReports, WatchEvents, WatchLease} }
-
 // WatchRights are the rights that a feature uses, and no others. Those to reports and
 // Events are needed wherever workloads are watched, those to the Lease in its namespace.
 // Of the two APIs for reports the one that is not written may be left out.

@@ -19,15 +19,11 @@ const exemptions = "the API server's own configuration, which no API shows, may 
 // defaultLevel is what stands where a namespace has no label.
 const defaultLevel = "the default of the API server's own configuration, which no API shows, decides"
 
-// JudgePodSecurity says what the API server's PodSecurity plugin does with a pod by
+// judgePodSecurity says what the API server's PodSecurity plugin does with a pod by
 // the labels of its namespace, at the versions that they name and no newer than the
 // server's own. The zero version stands for a server whose version is not known: the
 // newest checks are taken. The first ruling is that of enforce; those of warn and
 // audit follow where they would refuse what enforce admits.
-func JudgePodSecurity(s Subject, server psa.Version) []Ruling {
-	return (&Set{Server: server}).judgePodSecurity(s)
-}
-
 func (s *Set) judgePodSecurity(sub Subject) []Ruling {
 	by := Ref{Mechanism: PodSecurity, Kind: "Namespace", Name: sub.Pod.Namespace, Rule: "enforce"}
 	if sub.Namespace == nil {

@@ -49,7 +49,7 @@ func labelled(labels map[string]string) *corev1.Namespace {
 
 func v(minor int) psa.Version { return psa.MajorMinorVersion(1, minor) }
 
-func TestJudgePodSecurity(t *testing.T) {
+func TestPodSecurity(t *testing.T) {
 	type labels = map[string]string
 	for name, test := range map[string]struct {
 		labels labels
@@ -81,7 +81,7 @@ func TestJudgePodSecurity(t *testing.T) {
 		"a server of no known version has all checks": {labels{psa.EnforceLevelLabel: "baseline"}, hostProbe, psa.Version{}, Refuses, []string{"hostProbesAndHostLifecycle"}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rulings := JudgePodSecurity(Subject{Pod: podOf(test.pod), Namespace: labelled(test.labels)}, test.server)
+			rulings := (&Set{Server: test.server}).Decide(Subject{Pod: podOf(test.pod), Namespace: labelled(test.labels)}).Rulings
 			answer, _ := conclude(rulings, nil)
 			var controls []string
 			var causes []Cause
@@ -106,15 +106,15 @@ func TestJudgePodSecurity(t *testing.T) {
 	}
 }
 
-func TestJudgePodSecurityWithoutTheNamespace(t *testing.T) {
-	rulings := JudgePodSecurity(Subject{Pod: podOf(hostPID), NamespaceUnknown: "namespaces: forbidden"}, v(36))
+func TestPodSecurityWithoutTheNamespace(t *testing.T) {
+	rulings := (&Set{Server: v(36)}).Decide(Subject{Pod: podOf(hostPID), NamespaceUnknown: "namespaces: forbidden"}).Rulings
 	if len(rulings) != 1 || rulings[0].Answer != Unknown || !strings.Contains(rulings[0].Message, "namespaces: forbidden") {
 		t.Errorf("%+v", rulings)
 	}
 }
 
 // Every conformance pod is judged as the library's own evaluator judges it.
-func TestJudgePodSecurityEqualsTheEvaluator(t *testing.T) {
+func TestPodSecurityEqualsTheEvaluator(t *testing.T) {
 	evaluator := func(server psa.Version) policy.Evaluator {
 		e, err := policy.NewEvaluator(policy.DefaultChecks(), &server)
 		if err != nil {
@@ -131,7 +131,7 @@ func TestJudgePodSecurityEqualsTheEvaluator(t *testing.T) {
 			}
 			judged++
 			ns := labelled(map[string]string{psa.EnforceLevelLabel: string(p.Level), psa.EnforceVersionLabel: p.Version.String()})
-			ruling := JudgePodSecurity(Subject{Pod: p.Pod, Namespace: ns}, server)[0]
+			ruling := (&Set{Server: server}).Decide(Subject{Pod: p.Pod, Namespace: ns}).Rulings[0]
 			results := policy.AggregateCheckResults(official.EvaluatePod(psa.LevelVersion{Level: p.Level, Version: p.Version}, &p.Pod.ObjectMeta, &p.Pod.Spec))
 			if results.Allowed != (ruling.Answer == Admits) {
 				t.Errorf("%s on %s: %s, the evaluator allows it: %v", p.Name, server.String(), ruling.Answer, results.Allowed)
