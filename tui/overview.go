@@ -49,7 +49,7 @@ func (v *overview) enter() tea.Cmd {
 func (v *overview) draw(d *desk, width, height int) []string {
 	v.width, v.height = width, height
 	v.lay(d)
-	return v.page.draw(d.theme)
+	return v.page.draw(d.theme, true)
 }
 
 // lay puts the sections on the page, as many side by side as there is room for.

@@ -236,10 +236,10 @@ func (p *page) mouse(msg tea.MouseMsg) (opened, used bool) {
 	return false, false
 }
 
-// draw draws what is seen of the page.
-func (p *page) draw(t *theme) []string {
+// draw draws what is seen of the page, with the cursor where keys go to it.
+func (p *page) draw(t *theme, focused bool) []string {
 	var at *stop
-	if len(p.spots) > 0 {
+	if focused {
 		at = p.stop()
 	}
 	var out []string
