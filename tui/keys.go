@@ -20,6 +20,7 @@ type KeyMap struct {
 	Filter, Clear, Sort, Reverse      key.Binding
 	Group, Class, Incidents, Pause    key.Binding
 	Goto, NextItem, PrevItem, Verdict key.Binding
+	ItsAlerts                         key.Binding
 	// Of the view that remediates.
 	Plan, Apply, Rollback, Stop, Choose, Diff, Preview key.Binding
 	// In a field or a question.
@@ -73,6 +74,7 @@ func newKeyMap() *KeyMap {
 		NextItem:  bind("n", "n", "next finding"),
 		PrevItem:  bind("N", "N", "finding before"),
 		Verdict:   bind("v", "v", "next verdict"),
+		ItsAlerts: bind("a", "a", "its alerts"),
 		Plan:      bind("p", "p", "plan"),
 		Apply:     bind("a", "a", "apply"),
 		Rollback:  bind("r", "r", "plan a rollback"),
