@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/escape-scanner/escape-scanner/internal/sink"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -27,30 +28,21 @@ type toldEvent struct {
 
 // told are the Events that were made.
 type told struct {
-	by    map[eventKey]toldEvent
-	order []eventKey
+	by *sink.Memory[eventKey, toldEvent]
 	// baseline is how often an alert was reported before the picture, and once those notes
 	// are told that are told once.
-	baseline map[noteID]int
-	ids      []noteID
+	baseline *sink.Memory[noteID, int]
 }
 
-func newTold() told { return told{by: map[eventKey]toldEvent{}, baseline: map[noteID]int{}} }
+func newTold() told {
+	return told{sink.NewMemory[eventKey, toldEvent](mostTold), sink.NewMemory[noteID, int](mostTold)}
+}
 
 // before notes what was told before there was anybody to tell.
-func (t *told) before(id noteID, count int) {
-	if _, known := t.baseline[id]; !known {
-		if len(t.ids) == mostTold {
-			delete(t.baseline, t.ids[0])
-			t.ids = t.ids[1:]
-		}
-		t.ids = append(t.ids, id)
-	}
-	t.baseline[id] = count
-}
+func (t *told) before(id noteID, count int) { t.baseline.Put(id, count) }
 
 func (t *told) has(id noteID) bool {
-	_, ok := t.baseline[id]
+	_, ok := t.baseline.Get(id)
 	return ok
 }
 
@@ -58,14 +50,7 @@ func (t *told) put(id noteID, key eventKey, e toldEvent) {
 	if id.what == aboutLost {
 		t.before(id, 1)
 	}
-	if _, known := t.by[key]; !known {
-		if len(t.order) == mostTold {
-			delete(t.by, t.order[0])
-			t.order = t.order[1:]
-		}
-		t.order = append(t.order, key)
-	}
-	t.by[key] = e
+	t.by.Put(key, e)
 }
 
 // mostUIDs is how many UIDs are kept, and uidFor for how long; that there is none is

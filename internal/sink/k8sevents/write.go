@@ -215,10 +215,11 @@ func (r *runner) write(ctx context.Context, n *note, now time.Time) error {
 		key.text = n.id.id
 	}
 	r.mu.Lock()
-	e, repeated := r.told.by[key]
+	e, repeated := r.told.by.Get(key)
 	count := e.count + 1
 	if n.alert != nil {
-		count = n.alert.Count - r.told.baseline[n.id]
+		base, _ := r.told.baseline.Get(n.id)
+		count = n.alert.Count - base
 	}
 	r.mu.Unlock()
 	if repeated && count <= e.count {

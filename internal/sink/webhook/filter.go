@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/escape-scanner/escape-scanner/internal/sink"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -75,7 +76,7 @@ type filter struct {
 	catchUp time.Duration
 	// drawing is true from Start to Picture: what comes then was so before.
 	drawing bool
-	told    *toldAlerts
+	told    toldAlerts
 }
 
 func newFilter(o Options) filter {
@@ -180,8 +181,7 @@ const maxTold = 20_000
 // it was done twice as often as told last, or when more than its count is other: an
 // attack that lasts an hour is a dozen messages.
 type toldAlerts struct {
-	by    map[string]toldAlert
-	order []string
+	*sink.Memory[string, toldAlert]
 }
 
 type toldAlert struct {
@@ -191,24 +191,18 @@ type toldAlert struct {
 	verdict           scan.Verdict
 }
 
-func newToldAlerts() *toldAlerts { return &toldAlerts{by: map[string]toldAlert{}} }
+func newToldAlerts() toldAlerts { return toldAlerts{sink.NewMemory[string, toldAlert](maxTold)} }
 
-func (t *toldAlerts) news(a *scan.Alert) bool {
+func (t toldAlerts) news(a *scan.Alert) bool {
 	is := toldAlert{a.Count, a.Incident, a.Blocked, a.Severity, a.Verdict}
-	was, known := t.by[a.ID]
+	was, known := t.Get(a.ID)
 	if known {
 		same := is
 		same.count = was.count
 		if same == was && a.Count < 2*was.count {
 			return false
 		}
-	} else {
-		if len(t.order) == maxTold {
-			delete(t.by, t.order[0])
-			t.order = t.order[1:]
-		}
-		t.order = append(t.order, a.ID)
 	}
-	t.by[a.ID] = is
+	t.Put(a.ID, is)
 	return true
 }
