@@ -212,7 +212,7 @@ func (v *nodes) lay(d *desk) {
 	}
 	var lines []pageLine
 	if n := v.node(); n != nil {
-		l := ladder{desk: d, width: cells}
+		l := ladder{desk: d, pageText: pageText{width: cells}}
 		l.node(n)
 		lines = l.lines
 	}
@@ -355,7 +355,7 @@ func (v *nodes) copied(d *desk, fix bool) (what, text string) {
 			return s.what, s.text
 		}
 	}
-	l := ladder{desk: d, width: 100}
+	l := ladder{desk: d, pageText: pageText{width: 100}}
 	l.node(n)
 	var b strings.Builder
 	for _, line := range l.lines {

@@ -17,16 +17,7 @@ import (
 // ladder writes what is known of a node's kernel, the strongest evidence first.
 type ladder struct {
 	*desk
-	width int
-	lines []pageLine
-}
-
-func (l *ladder) add(text string, at *stop) { l.lines = append(l.lines, pageLine{text, at}) }
-
-func (l *ladder) wrapped(begin, text string, style lipgloss.Style, at *stop) {
-	for _, line := range wrapAt(begin, text, style, l.width) {
-		l.add(line, at)
-	}
+	pageText
 }
 
 func (l *ladder) title(text string, style lipgloss.Style) {

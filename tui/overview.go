@@ -97,7 +97,7 @@ func (v *overview) lay(d *desk) {
 }
 
 func (v *overview) sections(d *desk, width int) *sections {
-	return &sections{desk: d, tally: v.tally, open: v.open, width: width, tight: v.height < 16, wide: v.width >= twoColumns}
+	return &sections{desk: d, tally: v.tally, open: v.open, pageText: pageText{width: width}, tight: v.height < 16, wide: v.width >= twoColumns}
 }
 
 func (v *overview) keys(d *desk) []key.Binding {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/charmbracelet/bubbles/key"
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
 )
 
@@ -24,6 +25,39 @@ type stop struct {
 type pageLine struct {
 	text string
 	stop *stop
+}
+
+// pageText is a column that is being written.
+type pageText struct {
+	lines []pageLine
+	width int
+}
+
+// add adds a drawn line.
+func (w *pageText) add(text string, at *stop) { w.lines = append(w.lines, pageLine{text, at}) }
+
+// wrapped adds text in as many lines as it needs, all of one stop.
+func (w *pageText) wrapped(begin, text string, style lipgloss.Style, at *stop) {
+	for _, line := range wrapAt(begin, text, style, w.width) {
+		w.add(line, at)
+	}
+}
+
+// joined adds drawn pieces side by side, in as many lines as they need.
+func (w *pageText) joined(begin string, at *stop, pieces ...string) {
+	line := begin
+	for i, p := range pieces {
+		switch {
+		case i == 0:
+			line += p
+		case ansi.StringWidth(line)+2+ansi.StringWidth(p) <= w.width:
+			line += "  " + p
+		default:
+			w.add(line, at)
+			line = strings.Repeat(" ", ansi.StringWidth(begin)) + p
+		}
+	}
+	w.add(line, at)
 }
 
 // column is a part of a page: lines from a place on, so many cells wide.

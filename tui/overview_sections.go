@@ -19,9 +19,8 @@ import (
 type sections struct {
 	*desk
 	*tally
+	pageText
 	open        map[string]bool
-	lines       []pageLine
-	width       int
 	tight, wide bool
 }
 
@@ -41,38 +40,13 @@ func (s *sections) gap() {
 	}
 }
 
-func (s *sections) add(text string, at *stop) { s.lines = append(s.lines, pageLine{text, at}) }
-
-// wrapped adds text in as many lines as it needs, all of one stop.
-func (s *sections) wrapped(begin, text string, style lipgloss.Style, at *stop) {
-	for _, line := range wrapAt(begin, text, style, s.width) {
-		s.add(line, at)
-	}
-}
-
-// joined adds drawn pieces, in as many lines as they need.
-func (s *sections) joined(begin string, at *stop, pieces ...string) {
-	indent := strings.Repeat(" ", ansi.StringWidth(begin))
-	line, some := begin, false
-	for _, p := range pieces {
-		switch {
-		case !some:
-			line += p
-		case ansi.StringWidth(line)+2+ansi.StringWidth(p) <= s.width:
-			line += "  " + p
-		default:
-			s.add(line, at)
-			line = indent + p
-		}
-		some = true
-	}
-	s.add(line, at)
-}
-
 // state says what is not as it will be: nothing yet, still reading, stopped.
 func (s *sections) state() {
 	t, snap := s.theme, s.snap
 	switch {
+	case snap.Err != nil && s.tight:
+		// The foot says why.
+		s.add(t.errorText.Render(" ✗ stopped")+"  as it was known before", nil)
 	case snap.Err != nil:
 		s.wrapped(" "+t.errorText.Render("✗ stopped")+"  ", snap.Err.Error()+"; below is what was known before", t.errorText, nil)
 	case snap.Start == nil && snap.Over:
@@ -96,23 +70,21 @@ func (s *sections) progress() {
 		s.add(head, nil)
 		return
 	}
-	var so []string
-	if p.Pods > 0 || p.Documents == 0 {
-		so = append(so, counted(p.Pods, "pod"))
+	read := counted(p.Pods, "pod")
+	if p.Pods == 0 && p.Documents > 0 {
+		read = counted(p.Documents, "document")
 	}
-	if p.Documents > 0 {
-		so = append(so, counted(p.Documents, "document"))
-	}
+	pieces := []string{head, read + " so far"}
 	if p.Workloads > 0 {
-		so = append(so, counted(p.Workloads, "workload"))
+		pieces = append(pieces, counted(p.Workloads, "workload"))
 	}
-	line := head + "  " + strings.Join(so, ", ") + " so far"
 	if p.Remaining > 0 {
-		left := fmt.Sprintf("about %d to come", p.Remaining)
 		const cells = 20
-		line = joinFit(s.width, line, t.dim.Render(left), t.accent.Render(pad(bar(p.Pods, p.Pods+int(p.Remaining), cells), cells)))
+		done := bar(p.Pods, p.Pods+int(p.Remaining), cells)
+		pieces = append(pieces, t.dim.Render(fmt.Sprintf("about %d to come", p.Remaining)),
+			t.accent.Render(done)+t.dim.Render(strings.Repeat("·", cells-ansi.StringWidth(done))))
 	}
-	s.add(line, nil)
+	s.add(joinFit(s.width, pieces...), nil)
 }
 
 // failures are what could not be read: loud, for what is not known is not good.
@@ -200,6 +172,9 @@ func (s *sections) failure(f *scan.Failure) {
 
 // verdicts are the bars of the verdicts.
 func (s *sections) verdicts() {
+	if s.judged == 0 && !s.snap.Pictured {
+		return // Noughts would look like an answer.
+	}
 	size := counted(s.judged, "workload")
 	if s.snap.Pods > 0 {
 		size += ", " + counted(s.snap.Pods, "pod")
@@ -257,7 +232,7 @@ func (s *sections) worst() {
 		severity := cell(strings.ToUpper(string(v.Severity)), 8)
 		paths := right(counted(len(v.Paths), "path"), 8)
 		room := s.width - len(severity) - len(paths) - 6
-		if s.width < 60 {
+		if s.width < 56 {
 			severity = severityLetter(v.Severity)
 			room = s.width - len(paths) - 6
 		}
@@ -323,7 +298,11 @@ func (s *sections) stacked(name string, parts []stacked, at *stop) {
 		return
 	}
 	s.add(begin+stack(parts, room), at)
-	s.joined(strings.Repeat(" ", names+1), at, words...)
+	indent := names + 1
+	if indent+ansi.StringWidth(text) > s.width {
+		indent = 3
+	}
+	s.joined(strings.Repeat(" ", indent), at, words...)
 }
 
 // findings counts by severity what counts.
@@ -358,7 +337,7 @@ func (s *sections) nodes() {
 	}
 	more := fmt.Sprintf("%d, which of them enforce", n)
 	if n == 0 {
-		more = "none is known"
+		more = s.none("is known")
 	}
 	s.title("Nodes", t.title, more)
 	if n == 0 {
@@ -372,13 +351,24 @@ func (s *sections) nodes() {
 		{by[nodePartly], "▒", t.poor, "in part"},
 		{by[nodeIdle], "░", t.bad, "no"},
 		{by[nodeUnknown], "?", t.doubt, "unknown"},
-		{by[nodeUnjudged], "¿", t.doubt, "not judged"},
+		{by[nodeUnjudged], "·", t.doubt, "not judged"},
 	}
 	at.text = counted(n, "node") + ", enforcing: " + partsText(parts)
 	s.stacked("enforcing", parts, at)
 	if s.doubtful > 0 {
 		s.wrapped(" "+t.errorText.Render("! "), counted(s.doubtful, "node")+" with evidence that contradicts itself", t.errorText, at)
 	}
+}
+
+// none says that there is none of something, as far as that can be said.
+func (s *sections) none(word string) string {
+	switch {
+	case !s.snap.Pictured:
+		return "none was read yet"
+	case len(s.snap.Failures) > 0:
+		return "none " + word + ", and not all could be read"
+	}
+	return "none " + word
 }
 
 func partsText(parts []stacked) string {
@@ -399,7 +389,7 @@ func (s *sections) policies() {
 	}
 	more := fmt.Sprintf("%d, which of them bite", n)
 	if n == 0 {
-		more = "none was found"
+		more = s.none("was found")
 	}
 	s.title("Policies", t.title, more)
 	if n == 0 {

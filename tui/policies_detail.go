@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/escape-scanner/escape-scanner/report"
@@ -106,7 +105,7 @@ func (v *policies) lay(d *desk) {
 	}
 	// Lines that are too long are hard to read.
 	width := min(v.width, 110)
-	l := policyPage{desk: d, width: width}
+	l := policyPage{desk: d, pageText: pageText{width: width}}
 	l.policy(p, v.gather(d))
 	v.detail.set(v.height, column{lines: l.lines, width: width})
 }
@@ -114,16 +113,7 @@ func (v *policies) lay(d *desk) {
 // policyPage writes one policy.
 type policyPage struct {
 	*desk
-	width int
-	lines []pageLine
-}
-
-func (l *policyPage) add(text string, at *stop) { l.lines = append(l.lines, pageLine{text, at}) }
-
-func (l *policyPage) wrapped(begin, text string, style lipgloss.Style, at *stop) {
-	for _, line := range wrapAt(begin, text, style, l.width) {
-		l.add(line, at)
-	}
+	pageText
 }
 
 func (l *policyPage) policy(p *scan.Policy, said *policySaid) {
