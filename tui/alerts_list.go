@@ -13,6 +13,8 @@ import (
 type alertItem struct {
 	alert *scan.Alert
 	lost  *scan.Lost
+	// told is when it was told first, among the others.
+	told int
 }
 
 // id is its name, which stays the same while it goes on.
@@ -21,6 +23,14 @@ func (it *alertItem) id() string {
 		return "alert " + it.alert.ID
 	}
 	return "lost " + it.lost.ID
+}
+
+// kind orders alerts and gaps of one time: a gap comes after.
+func (it *alertItem) kind() int {
+	if it.lost != nil {
+		return 0
+	}
+	return 1
 }
 
 // time is when it changed last. A gap that lasts stands where it began.
@@ -198,18 +208,20 @@ func (v *alerts) arrange(d *desk) {
 		}
 	}
 	// What is told last goes before what was told at the same time.
-	for _, a := range slices.Backward(s.Alerts) {
+	for i, a := range slices.Backward(s.Alerts) {
 		if v.shows(a) {
-			v.items = append(v.items, alertItem{alert: a})
+			v.items = append(v.items, alertItem{alert: a, told: i})
 		}
 	}
 	v.shown = len(v.items)
-	for _, l := range slices.Backward(s.Lost) {
+	for i, l := range slices.Backward(s.Lost) {
 		if v.showsLost(l) {
-			v.items = append(v.items, alertItem{lost: l})
+			v.items = append(v.items, alertItem{lost: l, told: i})
 		}
 	}
-	slices.SortStableFunc(v.items, func(a, b alertItem) int { return b.time().Compare(a.time()) })
+	slices.SortFunc(v.items, func(a, b alertItem) int {
+		return cmp.Or(b.time().Compare(a.time()), cmp.Compare(b.told, a.told), cmp.Compare(b.kind(), a.kind()))
+	})
 	v.forgetFolds(s)
 	v.place(d)
 }

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,11 +24,13 @@ type Feed struct {
 	now     func() time.Time
 	changed chan struct{}
 
-	mu       sync.Mutex
-	state    *scan.State
+	mu    sync.Mutex
+	state *scan.State
+	// dirty are the rows of which something was told since the last picture, and told the
+	// kinds of everything else.
 	dirty    map[scan.RowRef]struct{}
-	rows     []*Row
-	index    map[scan.RowRef]int
+	told     kinds
+	last     Snapshot
 	progress *scan.Progress
 	pictured bool
 	minutes  minutes
@@ -50,7 +53,7 @@ func NewFeed(now func() time.Time) *Feed {
 
 func (f *Feed) reset() {
 	f.state, f.dirty = scan.NewState(), map[scan.RowRef]struct{}{}
-	f.rows, f.index = nil, map[scan.RowRef]int{}
+	f.last, f.told = Snapshot{}, kinds{nodes: true, policies: true, failures: true, alerts: true, lost: true}
 	f.progress, f.pictured, f.minutes = nil, false, minutes{}
 	f.reported, f.counts, f.before = 0, map[string]int{}, nil
 }
@@ -70,14 +73,42 @@ func (f *Feed) Handle(e scan.Event) error {
 		f.dirty[scan.RowRef{Workload: e.Finding.Workload, Claims: e.Finding.Claims}] = struct{}{}
 	case e.Verdict != nil:
 		f.dirty[scan.RowRef{Workload: e.Verdict.Workload, Claims: e.Verdict.Claims}] = struct{}{}
-	case e.Resolved != nil && e.Resolved.Workload != nil:
-		f.dirty[scan.RowRef{Workload: *e.Resolved.Workload, Claims: e.Resolved.Claims}] = struct{}{}
+	case e.Resolved != nil:
+		f.resolved(e.Resolved)
+	case e.Node != nil:
+		f.told.nodes = true
+	case e.Policy != nil:
+		f.told.policies = true
+	case e.Failure != nil:
+		f.told.failures = true
 	case e.Alert != nil:
+		f.told.alerts = true
 		f.count(e)
+	case e.Lost != nil:
+		f.told.lost = true
 	}
 	_ = f.state.Handle(e)
 	f.touch()
 	return nil
+}
+
+// kinds are what a picture consists of beside its rows.
+type kinds struct{ nodes, policies, failures, alerts, lost bool }
+
+// resolved marks what an event takes back.
+func (f *Feed) resolved(r *scan.Resolved) {
+	switch r.What {
+	case scan.ResolvedFinding, scan.ResolvedWorkload:
+		if r.Workload != nil {
+			f.dirty[scan.RowRef{Workload: *r.Workload, Claims: r.Claims}] = struct{}{}
+		}
+	case scan.ResolvedNode:
+		f.told.nodes = true
+	case scan.ResolvedPolicy:
+		f.told.policies = true
+	case scan.ResolvedFailure:
+		f.told.failures = true
+	}
 }
 
 // count adds an alert to its minute: as often as it was reported since it was last told.
@@ -131,22 +162,42 @@ func (f *Feed) touch() {
 	}
 }
 
-// Snapshot is what is known now. It shares what events hold, which nobody changes.
+// Snapshot is what is known now. It shares what events hold, which nobody changes, and
+// what is the same with the snapshot before.
 func (f *Feed) Snapshot() *Snapshot {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refresh()
-	s := &Snapshot{
-		Version: f.version, Start: f.state.Start(), End: f.state.End(), Progress: f.progress, Pictured: f.pictured,
-		Over: f.over, Err: f.err, Rows: f.rows,
-		Nodes: f.state.Nodes(), Policies: f.state.Policies(), Failures: f.state.Failures(),
-		Alerts: slices.Collect(f.state.Alerts()), Lost: slices.Collect(f.state.Lost()),
-		Minutes: f.minutes.last(f.latest()), Notices: slices.Clone(f.notices),
-		Reported: f.reported,
-	}
-	s.ForgottenAlerts, s.ForgottenLost = f.state.Forgotten()
+	s := f.picture()
 	s.count()
 	return s
+}
+
+// picture is a snapshot that is not counted yet.
+func (f *Feed) picture() *Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := &f.last
+	last.Rows = f.refresh(last.Rows)
+	if f.told.nodes {
+		last.Nodes = f.state.Nodes()
+	}
+	if f.told.policies {
+		last.Policies = f.state.Policies()
+	}
+	if f.told.failures {
+		last.Failures = f.state.Failures()
+	}
+	if f.told.alerts {
+		last.Alerts = slices.Collect(f.state.Alerts())
+	}
+	if f.told.lost {
+		last.Lost = slices.Collect(f.state.Lost())
+	}
+	f.told = kinds{}
+	last.Version, last.Start, last.End, last.Progress, last.Pictured = f.version, f.state.Start(), f.state.End(), f.progress, f.pictured
+	last.Over, last.Err, last.Reported = f.over, f.err, f.reported
+	last.ForgottenAlerts, last.ForgottenLost = f.state.Forgotten()
+	last.Minutes, last.Notices = f.minutes.last(f.latest()), slices.Clone(f.notices)
+	s := *last
+	return &s
 }
 
 // latest is the minute at which the line of alerts ends: now, or where a run of before
@@ -159,36 +210,26 @@ func (f *Feed) latest() time.Time {
 	return f.minutes.newest()
 }
 
-// refresh makes the rows anew that events spoke of. A snapshot of before keeps its own.
-func (f *Feed) refresh() {
+// refresh are the rows with those made anew that events spoke of.
+func (f *Feed) refresh(old []*Row) []*Row {
 	if len(f.dirty) == 0 {
-		return
+		return old
 	}
-	rows, came := slices.Clone(f.rows), false
-	for ref := range f.dirty {
+	refs := slices.SortedFunc(maps.Keys(f.dirty), scan.RowRef.Compare)
+	clear(f.dirty)
+	rows := make([]*Row, 0, len(old)+len(refs))
+	for _, ref := range refs {
+		at, had := slices.BinarySearchFunc(old, ref, compareRow)
+		rows, old = append(rows, old[:at]...), old[at:]
+		if had {
+			old = old[1:]
+		}
 		row := &Row{Ref: ref, Verdict: f.state.Verdict(ref), Findings: f.state.Findings(ref)}
-		at, had := f.index[ref]
-		switch {
-		case row.Verdict == nil && len(row.Findings) == 0 && had:
-			rows[at] = nil
-		case row.Verdict == nil && len(row.Findings) == 0:
-		case had:
-			rows[at] = row
-		default:
-			came = true
+		if row.Verdict != nil || len(row.Findings) > 0 {
 			rows = append(rows, row)
 		}
 	}
-	clear(f.dirty)
-	if gone := slices.Contains(rows, nil); came || gone {
-		rows = slices.DeleteFunc(rows, func(r *Row) bool { return r == nil })
-		slices.SortFunc(rows, compareRows)
-		clear(f.index)
-		for i, r := range rows {
-			f.index[r.Ref] = i
-		}
-	}
-	f.rows = rows
+	return append(rows, old...)
 }
 
 // minutes counts alerts by the minute, of the last hour that there were any.

@@ -76,7 +76,7 @@ func (s *Snapshot) count() {
 
 // Row is the row of the name, nil where there is none.
 func (s *Snapshot) Row(ref scan.RowRef) *Row {
-	i, ok := slices.BinarySearchFunc(s.Rows, ref, func(r *Row, ref scan.RowRef) int { return r.Ref.Compare(ref) })
+	i, ok := slices.BinarySearchFunc(s.Rows, ref, compareRow)
 	if !ok {
 		return nil
 	}
@@ -170,6 +170,8 @@ func (s *Snapshot) Events(part Selection, note string) []scan.Event {
 }
 
 func compareRows(a, b *Row) int { return a.Ref.Compare(b.Ref) }
+
+func compareRow(r *Row, ref scan.RowRef) int { return r.Ref.Compare(ref) }
 
 // verdictRank orders verdicts, worst first; what has none comes last.
 func verdictRank(r *Row) int {
