@@ -84,9 +84,18 @@ func endOf(s *scan.DiffSide) *scan.End {
 
 // diffTally is how much there is of one kind of change.
 type diffTally struct {
-	id, word string
-	n        int
-	style    style
+	id string
+	// one and many are the words for it.
+	one, many string
+	n         int
+	style     style
+}
+
+func (t diffTally) text() string {
+	if t.n == 1 {
+		return "1 " + t.one
+	}
+	return fmt.Sprintf("%d %s", t.n, t.many)
 }
 
 // tallies count the changes, in the order in which they are told.
@@ -104,21 +113,21 @@ func (c *Comparison) tallies() []diffTally {
 		}
 	}
 	return []diffTally{
-		{"verdicts", "verdicts worse", worse, alarm},
-		{"verdicts", "verdicts unknown now", len(d.Verdicts) - worse - better, doubtful},
-		{"verdicts", "verdicts better", better, green},
-		{"opened", "opened", len(d.Opened), red},
-		{"closed", "closed", len(d.Closed), green},
-		{"excepted", "excepted", len(d.Excepted), yellow},
-		{"unexcepted", "excepted no more", len(d.Unexcepted), red},
-		{"severities", "of another severity", len(d.Severities), yellow},
-		{"workloads", "workloads came", len(d.Came), plain},
-		{"workloads", "workloads went", len(d.Went), plain},
-		{"policies", "policies changed", len(d.Policies), plain},
-		{"nodes", "nodes changed", len(d.Nodes), plain},
-		{"unread", "not read any more", len(d.Unread), alarm},
-		{"unread", "can be read now", len(d.Readable), green},
-		{"unknown", "not known", len(n.Findings) + len(n.Workloads) + len(n.Policies) + len(n.Nodes) + len(n.Failures), doubtful},
+		{"verdicts", "verdict worse", "verdicts worse", worse, alarm},
+		{"verdicts", "verdict unknown now", "verdicts unknown now", len(d.Verdicts) - worse - better, doubtful},
+		{"verdicts", "verdict better", "verdicts better", better, green},
+		{"opened", "finding opened", "findings opened", len(d.Opened), red},
+		{"closed", "finding closed", "findings closed", len(d.Closed), green},
+		{"excepted", "finding excepted", "findings excepted", len(d.Excepted), yellow},
+		{"unexcepted", "finding excepted no more", "findings excepted no more", len(d.Unexcepted), red},
+		{"severities", "finding of another severity", "findings of another severity", len(d.Severities), yellow},
+		{"workloads", "workload came", "workloads came", len(d.Came), plain},
+		{"workloads", "workload went", "workloads went", len(d.Went), plain},
+		{"policies", "policy changed", "policies changed", len(d.Policies), plain},
+		{"nodes", "node changed", "nodes changed", len(d.Nodes), plain},
+		{"unread", "thing not read any more", "things not read any more", len(d.Unread), alarm},
+		{"unread", "thing can be read now", "things can be read now", len(d.Readable), green},
+		{"unknown", "not known", "not known", len(n.Findings) + len(n.Workloads) + len(n.Policies) + len(n.Nodes) + len(n.Failures), doubtful},
 	}
 }
 
@@ -185,18 +194,8 @@ func diffExceptedText(x *scan.Excepted) string {
 	return text
 }
 
-// doubtSince says of something that is new, or worse, why it may have been there.
-func doubtSince(doubt string) string {
-	return labelled("may be older than it seems:", doubt)
-}
+// doubtMark marks on a terminal what diffDoubt is said of.
+const doubtMark = "may be no change"
 
-// doubtGone says of something that is better why it may not be.
-func doubtGone(doubt string) string { return labelled("may not be so:", doubt) }
-
-// verdictDoubt is the one of the two that a verdict needs.
-func verdictDoubt(p *scan.VerdictPair) string {
-	if p.Turn == scan.TurnBetter {
-		return doubtGone(p.Doubt)
-	}
-	return doubtSince(p.Doubt)
-}
+// diffDoubt says why something may only not have been seen as it was.
+func diffDoubt(doubt string) string { return labelled(doubtMark+":", doubt) }

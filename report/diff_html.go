@@ -172,7 +172,7 @@ func (c *Comparison) view() *diffView {
 	}
 	for _, tally := range c.tallies() {
 		if tally.n > 0 {
-			v.Changes = append(v.Changes, diffChip{tally.id, diffClass(tally.style), fmt.Sprintf("%d %s", tally.n, tally.word)})
+			v.Changes = append(v.Changes, diffChip{tally.id, diffClass(tally.style), tally.text()})
 		}
 	}
 	for _, n := range c.counts() {
@@ -181,7 +181,7 @@ func (c *Comparison) view() *diffView {
 	for i := range d.Verdicts {
 		p := &d.Verdicts[i]
 		turn := turnSpan(p.Turn)
-		v.Verdicts = append(v.Verdicts, diffVerdictView{p, pill{diffClass(turn.style), turn.text}, c.name(p.Now.Workload, p.Now.Claims), verdictDoubt(p)})
+		v.Verdicts = append(v.Verdicts, diffVerdictView{p, pill{diffClass(turn.style), turn.text}, c.name(p.Now.Workload, p.Now.Claims), diffDoubt(p.Doubt)})
 	}
 	v.Findings = c.findingViews()
 	v.Came, v.Went = c.workloadViews(d.Came), c.workloadViews(d.Went)
@@ -203,7 +203,7 @@ func (c *Comparison) view() *diffView {
 
 // name is a workload, with the owner that it claims.
 func (c *Comparison) name(w scan.Workload, claims string) string {
-	return workloadName(w, c.Diff.New.Start()) + suffixed(" (claims ", claims, ")")
+	return Clean(w.String()) + suffixed(" (claims ", claims, ")")
 }
 
 func newDiffMissing(side diffSide) diffMissing {
@@ -281,9 +281,9 @@ func (c *Comparison) groupView(word string, g *pairGroup) diffGroupView {
 	first := g.pairs[0]
 	f := first.Either()
 	t := diffText{c: c}
-	v := diffGroupView{Name: workloadName(f.Workload, c.Diff.New.Start()), Claims: f.Claims, Said: t.pairText(word, first)}
+	v := diffGroupView{Name: Clean(f.Workload.String()), Claims: f.Claims, Said: t.pairText(word, first)}
 	if word == "OPENED" {
-		v.Doubt = doubtSince(first.Doubt)
+		v.Doubt = diffDoubt(first.Doubt)
 		if first.With {
 			v.Said = "the workload is new"
 		}
@@ -306,13 +306,13 @@ func (c *Comparison) groupView(word string, g *pairGroup) diffGroupView {
 func (c *Comparison) workloadViews(list []scan.Pair[scan.WorkloadVerdict]) []diffWorkloadView {
 	return diffEach(list, func(p *scan.Pair[scan.WorkloadVerdict]) diffWorkloadView {
 		w := p.Either()
-		return diffWorkloadView{w.Verdict, w.Severity, c.name(w.Workload, w.Claims), w.Reason, doubtSince(p.Doubt)}
+		return diffWorkloadView{w.Verdict, w.Severity, c.name(w.Workload, w.Claims), w.Reason, diffDoubt(p.Doubt)}
 	})
 }
 
 func (c *Comparison) policyViews() []diffThingView {
 	return diffEach(c.Diff.Policies, func(p *scan.Pair[scan.Policy]) diffThingView {
-		v := diffThingView{Name: diffPolicyName(p.Either()), Doubt: doubtSince(p.Doubt)}
+		v := diffThingView{Name: diffPolicyName(p.Either()), Doubt: diffDoubt(p.Doubt)}
 		v.Turn = pill{bitePill(p.Either().Bites).Class, diffPolicyTurn(p)}
 		if p.Was != nil {
 			v.Was = string(p.Was.Bites)
@@ -328,7 +328,7 @@ func (c *Comparison) policyViews() []diffThingView {
 
 func (c *Comparison) nodeViews() []diffThingView {
 	return diffEach(c.Diff.Nodes, func(p *scan.Pair[scan.Node]) diffThingView {
-		v := diffThingView{Name: p.Either().Name, Turn: pill{"low", diffBecame(p)}, Doubt: doubtSince(p.Doubt)}
+		v := diffThingView{Name: p.Either().Name, Turn: pill{"low", diffBecame(p)}, Doubt: diffDoubt(p.Doubt)}
 		if p.Was != nil {
 			v.Was = diffEnforcementText(p.Was)
 		}

@@ -21,10 +21,10 @@ func WriteDiff(w io.Writer, c *Comparison, opts TableOptions) error {
 	t.unread()
 	t.verdicts()
 	d := c.Diff
-	t.findings("OPENED", "WHAT OPENED", red, d.Opened, doubtSince)
-	t.findings("UNEXCEPTED", "WHAT NO EXCEPTION COVERS ANY MORE", red, d.Unexcepted, nil)
-	t.findings("SEVERITY", "WHAT IS OF ANOTHER SEVERITY", yellow, d.Severities, nil)
-	t.findings("EXCEPTED", "WHAT AN EXCEPTION COVERS NOW", yellow, d.Excepted, nil)
+	t.findings("OPENED", "WHAT OPENED", red, d.Opened)
+	t.findings("UNEXCEPTED", "WHAT NO EXCEPTION COVERS ANY MORE", red, d.Unexcepted)
+	t.findings("SEVERITY", "WHAT IS OF ANOTHER SEVERITY", yellow, d.Severities)
+	t.findings("EXCEPTED", "WHAT AN EXCEPTION COVERS NOW", yellow, d.Excepted)
 	t.closed()
 	t.workloads("CAME", "WORKLOADS THAT CAME", d.Came)
 	t.workloads("WENT", "WORKLOADS THAT WENT", d.Went)
@@ -88,7 +88,7 @@ func (t *diffText) below(indent int, spans ...span) {
 
 // more says how many are not listed on a terminal.
 func (t *diffText) more(n int, what string) {
-	t.row(2, 4, span{text: fmt.Sprintf("and %d more %s", n, what), style: bold})
+	t.row(2, 4, span{text: "and " + plural(n, "more "+what), style: bold})
 }
 
 // unread says what is missing in which run, and what is missing no more.
@@ -113,7 +113,7 @@ func (t *diffText) unread() {
 		t.title(part.title, len(part.list))
 		for i, f := range part.list {
 			if t.width > 0 && i == 2*maxListed {
-				t.more(len(part.list)-i, "things")
+				t.more(len(part.list)-i, "thing")
 				break
 			}
 			t.line(span{text: part.word, style: part.style}, unreadSpans(f)[1:]...)
@@ -128,7 +128,7 @@ func (t *diffText) verdicts() {
 	for i := range list {
 		p := &list[i]
 		turn := turnSpan(p.Turn)
-		spans := []span{verdictSpan(p.Now.Verdict), {text: workloadName(p.Now.Workload, t.c.Diff.New.Start()), style: bold},
+		spans := []span{verdictSpan(p.Now.Verdict), {text: Clean(p.Now.Workload.String()), style: bold},
 			{text: "was " + Clean(string(p.Was.Verdict))}, turn}
 		if p.Now.Severity != "" {
 			spans = append(spans, span{text: Clean(string(p.Now.Severity)), style: severityStyle(p.Now.Severity)})
@@ -137,7 +137,7 @@ func (t *diffText) verdicts() {
 		if p.Excepted {
 			spans = append(spans, span{text: "all its ways out are excepted", style: yellow})
 		}
-		reason, doubt := span{text: Clean(p.Now.Reason), style: dim}, span{text: Clean(verdictDoubt(p)), style: doubtful}
+		reason, doubt := span{text: Clean(p.Now.Reason), style: dim}, span{text: Clean(diffDoubt(p.Doubt)), style: doubtful}
 		if t.width == 0 {
 			t.line(span{text: "VERDICT", style: turn.style}, append(spans, reason, doubt)...)
 			continue
@@ -166,37 +166,33 @@ func claimSpan(claims string) span {
 }
 
 // findings writes findings, on a terminal under their workloads.
-func (t *diffText) findings(word, title string, s style, list []scan.FindingPair, doubt func(string) string) {
+func (t *diffText) findings(word, title string, s style, list []scan.FindingPair) {
 	t.title(title, len(list))
 	if t.width == 0 {
 		for i := range list {
 			p := &list[i]
 			spans := append(t.findingSpans(findingRow{Finding: p.Either(), elements: 1}, columns{}), t.pairSpans(word, p)...)
-			spans = append(spans, messageSpan(p.Either()))
-			if doubt != nil {
-				spans = append(spans, span{text: Clean(doubt(p.Doubt)), style: doubtful})
-			}
-			t.line(span{text: word, style: s}, spans...)
+			t.line(span{text: word, style: s}, append(spans, messageSpan(p.Either()), t.doubt(p.Doubt))...)
 		}
 		return
 	}
+	var doubts distinct
 	for _, g := range groupPairs(list, func(p *scan.FindingPair) string { return t.pairText(word, p) }) {
-		t.findingGroup(word, g, doubt)
+		doubts.add(g.pairs[0].Doubt)
+		t.findingGroup(word, g)
 	}
+	t.doubts(&doubts)
 }
 
 // findingGroup writes what happened to findings of one workload.
-func (t *diffText) findingGroup(word string, g *pairGroup, doubt func(string) string) {
+func (t *diffText) findingGroup(word string, g *pairGroup) {
 	first := g.pairs[0]
 	f := first.Either()
-	head := []span{{text: workloadName(f.Workload, t.c.Diff.New.Start()), style: bold}, claimSpan(f.Claims)}
+	head := []span{{text: Clean(f.Workload.String()), style: bold}, claimSpan(f.Claims)}
 	if first.With && first.Was == nil {
 		head = append(head, span{text: "the workload is new"})
 	}
-	t.row(2, 4, append(head, t.pairSpans(word, first)...)...)
-	if doubt != nil && first.Doubt != "" {
-		t.below(4, span{text: Clean(doubt(first.Doubt)), style: doubtful})
-	}
+	t.row(2, 4, append(append(head, t.pairSpans(word, first)...), t.doubt(first.Doubt))...)
 	rows := foldFindings(g.findings(), true)
 	cols := diffColumns(rows, t.width)
 	for _, r := range rows {
@@ -219,7 +215,7 @@ func (t *diffText) findingSpans(r findingRow, cols columns) []span {
 	spans := []span{severity, {text: r.rule(), style: bold, pad: cols.rule}}
 	container := r.containers()
 	if t.width == 0 {
-		spans = append(spans, span{text: workloadName(r.Workload, t.c.Diff.New.Start())}, claimSpan(r.Claims))
+		spans = append(spans, span{text: Clean(r.Workload.String())}, claimSpan(r.Claims))
 		if container == "" {
 			container = "-"
 		}
@@ -293,7 +289,7 @@ func groupPairs(list []scan.FindingPair, said func(*scan.FindingPair) string) []
 func (t *diffText) closed() {
 	list := t.c.Diff.Closed
 	if t.width == 0 {
-		t.findings("CLOSED", "", green, list, nil)
+		t.findings("CLOSED", "", green, list)
 		return
 	}
 	var alone []scan.FindingPair
@@ -304,7 +300,7 @@ func (t *diffText) closed() {
 	}
 	t.title("WHAT CLOSED", len(list))
 	for _, g := range groupPairs(alone, func(*scan.FindingPair) string { return "" }) {
-		t.findingGroup("CLOSED", g, nil)
+		t.findingGroup("CLOSED", g)
 	}
 	if n := len(list) - len(alone); n > 0 {
 		t.row(2, 4, span{text: plural(n, "finding") + " went with the workloads"})

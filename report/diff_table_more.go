@@ -11,25 +11,49 @@ import (
 // workloads writes those that only one of the runs has.
 func (t *diffText) workloads(word, title string, list []scan.Pair[scan.WorkloadVerdict]) {
 	t.title(title, len(list))
+	var doubts distinct
+	defer func() { t.doubts(&doubts) }()
 	for i := range list {
 		p := &list[i]
 		v := p.Either()
+		doubts.add(p.Doubt)
 		if t.width > 0 && i >= maxListed && (word == "WENT" || verdictRank(v.Verdict) > verdictRank(scan.VerdictGuarded)) {
-			t.more(len(list)-i, "workloads")
+			t.more(len(list)-i, "workload")
 			return
 		}
 		verdict := verdictSpan(v.Verdict)
 		if word == "WENT" {
 			verdict.style = dim
 		}
-		spans := []span{verdict, {text: workloadName(v.Workload, t.c.Diff.New.Start()), style: bold}, claimSpan(v.Claims)}
+		spans := []span{verdict, {text: Clean(v.Workload.String()), style: bold}, claimSpan(v.Claims)}
 		if v.Severity != "" {
 			spans = append(spans, span{text: Clean(string(v.Severity)), style: severityStyle(v.Severity)})
 		}
 		if t.width == 0 {
 			spans = append(spans, span{text: Clean(v.Reason)})
 		}
-		t.line(span{text: word}, append(spans, span{text: Clean(doubtSince(p.Doubt)), style: doubtful})...)
+		t.line(span{text: word}, append(spans, t.doubt(p.Doubt))...)
+	}
+}
+
+// doubt says in a pipe why something may be no change, and marks it on a
+// terminal, where doubts says why of all that are marked.
+func (t *diffText) doubt(doubt string) span {
+	switch {
+	case doubt == "":
+		return span{}
+	case t.width > 0:
+		return span{text: doubtMark, style: doubtful}
+	}
+	return span{text: Clean(diffDoubt(doubt)), style: doubtful}
+}
+
+func (t *diffText) doubts(why *distinct) {
+	if t.width == 0 {
+		return
+	}
+	for _, doubt := range why.list {
+		t.row(2, 4, span{text: doubtMark + ":", style: doubtful}, span{text: Clean(doubt), style: doubtful})
 	}
 }
 
@@ -49,7 +73,7 @@ func (t *diffText) policies() {
 		if p.Now == nil {
 			spans[0].style, reasons.text = dim, ""
 		}
-		doubt := span{text: Clean(doubtSince(p.Doubt)), style: doubtful}
+		doubt := span{text: Clean(diffDoubt(p.Doubt)), style: doubtful}
 		if t.width == 0 {
 			t.line(span{text: "POLICY"}, append(spans, reasons, doubt)...)
 			continue
@@ -67,6 +91,7 @@ func (t *diffText) policies() {
 func (t *diffText) nodes() {
 	list := t.c.Diff.Nodes
 	t.title("NODES", len(list))
+	var doubts distinct
 	for i := range list {
 		p := &list[i]
 		n := p.Either()
@@ -82,8 +107,10 @@ func (t *diffText) nodes() {
 		if n.Enforcement != nil && p.Now != nil {
 			spans = append(spans, span{text: Clean(n.Enforcement.Reason), style: dim})
 		}
-		t.line(span{text: "NODE"}, append(spans, span{text: Clean(doubtSince(p.Doubt)), style: doubtful})...)
+		doubts.add(p.Doubt)
+		t.line(span{text: "NODE"}, append(spans, t.doubt(p.Doubt))...)
 	}
+	t.doubts(&doubts)
 }
 
 // unknownThing is something of which it is not known whether it is gone.
@@ -99,12 +126,12 @@ func (c *Comparison) unknownThings() []unknownThing {
 	var list []unknownThing
 	for i := range n.Workloads {
 		v := n.Workloads[i].Was
-		list = append(list, unknownThing{"workload", workloadName(v.Workload, c.Diff.Old.Start()), n.Workloads[i].Doubt,
+		list = append(list, unknownThing{"workload", Clean(v.Workload.String()), n.Workloads[i].Doubt,
 			[]span{{text: "was " + Clean(string(v.Verdict))}}})
 	}
 	for i := range n.Findings {
 		f := n.Findings[i].Was
-		list = append(list, unknownThing{"finding", workloadName(f.Workload, c.Diff.Old.Start()), n.Findings[i].Doubt,
+		list = append(list, unknownThing{"finding", Clean(f.Workload.String()), n.Findings[i].Doubt,
 			[]span{severitySpan(f.Severity), {text: Clean(f.Rule), style: bold}, {text: containerName(f)}, {text: Clean(f.Field)}}})
 	}
 	for i := range n.Policies {
@@ -217,7 +244,7 @@ func (t *diffText) summary() {
 	spans := []span{{text: "CHANGES", style: bold}}
 	for _, tally := range t.c.tallies() {
 		if tally.n > 0 {
-			spans = append(spans, span{text: fmt.Sprintf("%d %s", tally.n, tally.word), style: tally.style})
+			spans = append(spans, span{text: tally.text(), style: tally.style})
 		}
 	}
 	t.row(0, 2, spans...)

@@ -181,7 +181,7 @@ func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) st
 		return "looked only at pods that match " + start.Selector
 	}
 	for _, failure := range s.Failures() {
-		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "") {
+		if failure.hides()&what != 0 && (failure.Namespace == "" || failure.Namespace == namespace || namespace == "" && what == hidesLayers) {
 			return failure.missed()
 		}
 	}
