@@ -43,7 +43,9 @@ func OutcomeMeans(o preview.Outcome) string { return outcomeMeans(o) }
 func OutcomeTone(o preview.Outcome) Tone { return toneOf(outcomeStyle(o)) }
 
 // OutcomeCounts counts workloads by outcome, and those that stand in the way.
-func OutcomeCounts(r *preview.Report) string { return spanTexts(", ", outcomeCounts(r)...) }
+func OutcomeCounts(r *preview.Report) string {
+	return strings.ReplaceAll(spanTexts(", ", outcomeCounts(r)...), ", (", " (")
+}
 
 // EffectSubject is what of a set, and which container, an effect is about.
 func EffectSubject(e *preview.Effect) string {

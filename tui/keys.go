@@ -22,7 +22,7 @@ type KeyMap struct {
 	Goto, NextItem, PrevItem, Verdict key.Binding
 	ItsAlerts                         key.Binding
 	// Of the view that remediates.
-	Plan, Apply, Rollback, Stop, Choose, Diff, Preview key.Binding
+	Plan, Apply, Rollback, Stop, Choose, Diff, Preview, Summary key.Binding
 	// In a field or a question.
 	Accept, Cancel key.Binding
 }
@@ -82,6 +82,7 @@ func newKeyMap() *KeyMap {
 		Choose:    bind(" ", "space", "change"),
 		Diff:      bind("d", "d", "changes"),
 		Preview:   bind("b", "b", "what breaks"),
+		Summary:   bind("s", "s", "summary"),
 		Accept:    bind("enter", "enter", "accept"),
 		Cancel:    bind("esc", "esc", "cancel"),
 	}

@@ -67,6 +67,8 @@ type RemedyPlan struct {
 	View report.Remediation
 	// Refused says why it may not be carried out, empty where it may.
 	Refused string
+	// Idle says that there is nothing to do at all.
+	Idle bool
 	// Word is what has to be typed before it is carried out.
 	Word string
 	// Command is the command line that does the same.

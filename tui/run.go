@@ -37,12 +37,12 @@ func Run(ctx context.Context, o Options, in, out *os.File) error {
 	p := tea.NewProgram(a, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(screen),
 		tea.WithAltScreen(), tea.WithMouseCellMotion(), tea.WithoutSignalHandler())
 	_, err := p.Run()
-	if a.desk.busy != nil {
-		a.desk.busy()
-	}
+	cause := context.Cause(ctx)
+	// Whatever is at work stops, and has ended before the terminal is the caller's again.
+	cancel()
 	a.desk.working.Wait()
-	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil && !errors.Is(err, tea.ErrProgramPanic) {
-		return context.Cause(ctx)
+	if errors.Is(err, tea.ErrProgramKilled) && cause != nil && !errors.Is(err, tea.ErrProgramPanic) {
+		return cause
 	}
 	if err != nil {
 		return fmt.Errorf("terminal interface: %w", err)
