@@ -28,8 +28,9 @@ func NewHTML(w io.Writer, opts HTMLOptions) scan.Handler {
 
 type htmlReport struct {
 	gathered
-	w     io.Writer
-	rules map[string]*scan.Rule
+	w         io.Writer
+	rules     map[string]*scan.Rule
+	sentences map[string]*saying
 }
 
 func (h *htmlReport) Handle(e scan.Event) error {
@@ -65,6 +66,8 @@ type htmlView struct {
 	Weak       []htmlDull
 	Alerts     *htmlAlerts
 	Rules      []*htmlRule
+	// Recurring are sentences that many workloads share.
+	Recurring []*saying
 }
 
 func (h *htmlReport) write(end *scan.End) error {
@@ -87,9 +90,8 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 		Exceptions: h.exceptions,
 	}
 	ids := map[scan.Workload]string{}
-	findings := 0
 	for i, g := range groups {
-		w := h.workload(g, book, &findings)
+		w := h.workload(g, book)
 		w.ID = fmt.Sprintf("w%d", i+1)
 		ids[g.workload] = w.ID
 		v.Columned = v.Columned || w.Cells != nil
@@ -107,6 +109,7 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 		book.cite(f)
 	}
 	v.Rules = book.pages()
+	v.Recurring = h.recurring(len(groups))
 	return v
 }
 
@@ -184,6 +187,7 @@ func (v *htmlView) nav() []pageLink {
 	add(len(v.Exceptions) > 0, "exceptions", "Exceptions", len(v.Exceptions))
 	add(len(v.Nodes)+len(v.Weak) > 0, "nodes", "Nodes", len(v.Nodes))
 	add(len(v.Rules) > 0, "rules", "Rules", len(v.Rules))
+	add(len(v.Recurring) > 0, "recurring", "Notes", len(v.Recurring))
 	return links
 }
 

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"html/template"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ func htmlFuncs() template.FuncMap {
 		"severityWord": severityWord,
 		"tone":         toneClass,
 		"stops":        stopsClass,
-		"pathState":    pathPill,
+		"pathClass":    pathClass,
 		"cell":         func(c scan.Cell) string { return cellText(&c) },
 		"anchor":       ruleAnchor,
 		"aggravation":  func() string { return aggravationNote },
@@ -39,7 +38,7 @@ type pill struct{ Class, Text string }
 func verdictPill(v scan.Verdict) pill {
 	switch {
 	case v == "":
-		return pill{"unknown", "no verdict"}
+		return pill{string(scan.VerdictUnknown), "no verdict"}
 	case slices.Contains(scan.Verdicts(), v):
 		return pill{string(v), string(v)}
 	}
@@ -66,15 +65,15 @@ func bitePill(b scan.Bite) pill {
 	return pill{"unknown", "unknown"}
 }
 
-func pathPill(s scan.PathState) pill {
+func pathClass(s scan.PathState) string {
 	switch s {
 	case scan.PathOpen:
-		return pill{"exposed", string(s)}
+		return string(ToneBad)
 	case scan.PathStopped:
-		return pill{"guarded", string(s)}
+		return string(ToneGood)
 	case scan.PathUnknown:
 	}
-	return pill{"unknown", cmp.Or(string(s), string(scan.PathUnknown))}
+	return string(ToneUnknown)
 }
 
 // toneClass and stopsClass are classes of the style sheet.

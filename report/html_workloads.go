@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,39 +18,45 @@ type htmlWorkload struct {
 	Severity        scan.Severity
 	Pods            int
 	// Cells are the three layers of the worst verdict, nil where they were not judged.
-	Cells    []LayerCell
-	Rows     []*htmlVerdict
-	Findings []*htmlFinding
+	Cells   []LayerCell
+	Rows    []*htmlVerdict
+	Images  []htmlImage
+	Changes []*htmlChange
 }
+
+// htmlImage is what runs in a container in which something was found.
+type htmlImage struct{ Container, Image string }
 
 // htmlVerdict is what is known of the pods of a workload that are alike.
 type htmlVerdict struct {
 	*scan.WorkloadVerdict
 	// Part is true where other pods of the workload have another verdict.
-	Part         bool
-	Worst, Facts string
-	Place        string
-	Layers       []htmlLayer
-	Paths        []scan.PathLayers
-	Containers   bool
-	Why          []htmlWhy
-	Mends        []string
+	Part          bool
+	Reason, Worst *saying
+	Facts, Place  string
+	Layers        []htmlLayer
+	Paths         []scan.PathLayers
+	Containers    bool
+	Why           []htmlWhy
+	Mends         []string
 }
 
 // htmlLayer is one layer of a workload, with what it rests on.
 type htmlLayer struct {
 	LayerCell
-	Name, Reason string
+	Name   string
+	Reason *saying
 }
 
 // htmlWhy is what a layer does to some of the open paths, and why.
 type htmlWhy struct {
-	Layer, Answer, Reason, By string
+	Layer, Answer, By string
+	Reason            *saying
 	// Paths are those of which it is said, empty for all of them.
 	Paths string
 }
 
-func (h *htmlReport) workload(g *group, book *ruleBook, findings *int) *htmlWorkload {
+func (h *htmlReport) workload(g *group, book *ruleBook) *htmlWorkload {
 	w := &htmlWorkload{Workload: g.workload, FullName: h.name(g.workload), Verdict: g.verdict(), Severity: g.severity()}
 	for i, v := range g.verdicts {
 		if i == 0 && v.Layers != nil {
@@ -64,13 +71,15 @@ func (h *htmlReport) workload(g *group, book *ruleBook, findings *int) *htmlWork
 	}
 	for _, f := range g.findings {
 		book.cite(f)
+		if image := (htmlImage{containerName(f), f.Image}); f.Image != "" && !slices.Contains(w.Images, image) {
+			w.Images = append(w.Images, image)
+		}
 	}
-	// What is the same in several containers is one section.
-	for _, row := range joinRows(foldFindings(g.findings, false), findingRow.containerKey, false) {
-		*findings++
-		w.Findings = append(w.Findings, newHTMLFinding(row, fmt.Sprintf("f%d", *findings), book, len(g.verdicts) > 1))
+	// What one change mends, and what is the same in several containers, is one section.
+	for _, row := range joinRows(joinRows(foldFindings(g.findings, false), changeKey, false), findingRow.containerKey, false) {
+		w.Changes = append(w.Changes, h.change(row, book, len(g.verdicts) > 1, len(w.Images) > 1))
 	}
-	w.Tally = joined(" · ", w.ways(), plural(len(w.Findings), "finding"), podCount(w.Pods))
+	w.Tally = joined(", ", w.ways(), plural(len(g.findings), "finding"))
 	return w
 }
 
@@ -86,9 +95,9 @@ func (w *htmlWorkload) ways() string {
 	case 0:
 		return ""
 	case 1:
-		return "1 way out in the spec"
+		return "1 way out"
 	}
-	return fmt.Sprintf("%d ways out in the spec", len(ids))
+	return fmt.Sprintf("%d ways out", len(ids))
 }
 
 func podCount(n int) string {
@@ -100,15 +109,16 @@ func podCount(n int) string {
 
 func (h *htmlReport) verdict(v *scan.WorkloadVerdict, part bool) *htmlVerdict {
 	row := &htmlVerdict{WorkloadVerdict: v, Part: part, Place: place(v.Location)}
-	_, row.Worst = reasons(v)
-	standards := "Pod Security Standards"
+	reason, worst := reasons(v)
+	row.Reason, row.Worst = h.say(reason), h.say(worst)
+	standards := "PSS"
 	if h.start != nil && h.start.Level != "" {
 		standards += " " + h.start.Level
 	}
 	if v.PSSAllowed {
-		standards = "allowed by the " + standards
+		standards = "allowed by " + standards
 	} else {
-		standards = "refused by the " + standards + suffixed(" (", strings.Join(v.Controls, ", "), ")")
+		standards = "refused by " + standards + suffixed(" (", strings.Join(h.controls(v), ", "), ")")
 	}
 	row.Facts = joined(" · ", podCount(v.Pods), standards, labelled("claims", v.Claims))
 	l := v.Layers
@@ -116,16 +126,24 @@ func (h *htmlReport) verdict(v *scan.WorkloadVerdict, part bool) *htmlVerdict {
 		return row
 	}
 	row.Paths = l.Paths
-	row.Containers = slices.ContainsFunc(l.Paths, func(p scan.PathLayers) bool { return p.Container != "" })
+	row.Containers = slices.ContainsFunc(l.Paths, func(p scan.PathLayers) bool { return p.Container != l.Paths[0].Container })
 	row.Mends = slices.Concat(admissionMends(l), mends(l))
 	names := layerNames()
 	layerReasons := [3]string{admissionReason(l), l.Runtime.Reason, kernelReason(&l.Kernel)}
 	for i, c := range LayerCells(l) {
-		row.Layers = append(row.Layers, htmlLayer{LayerCell: c, Name: names[i], Reason: layerReasons[i]})
+		row.Layers = append(row.Layers, htmlLayer{LayerCell: c, Name: names[i], Reason: h.say(layerReasons[i])})
 	}
-	said := map[string]bool{v.Reason: true, l.Admission.Reason: true, l.Runtime.Reason: true, l.Kernel.Reason: true}
-	row.Why = whyPaths(l.Paths, said)
+	said := append([]string{reason, worst}, layerReasons[:]...)
+	row.Why = h.whyPaths(l.Paths, row.Containers, said)
 	return row
+}
+
+// controls are those that refuse a workload and of which it has no finding, which would
+// name them.
+func (h *htmlReport) controls(v *scan.WorkloadVerdict) []string {
+	return slices.DeleteFunc(slices.Clone(v.Controls), func(id string) bool {
+		return slices.ContainsFunc(h.groups[v.Workload].findings, func(f *scan.Finding) bool { return f.Rule == id })
+	})
 }
 
 // admissionReason is why the like of a workload would be refused, or of one that is shut
@@ -144,25 +162,34 @@ func kernelReason(k *scan.KernelLayer) string {
 	return k.Reason + fmt.Sprintf(" (of %s, %s decides)", plural(k.Nodes, "node"), k.Worst)
 }
 
-// whyPaths says once what is the same of several paths. What was said already is only
-// named again where somebody is to blame.
-func whyPaths(paths []scan.PathLayers, said map[string]bool) []htmlWhy {
+// whyPaths says once what is the same of several paths, but for what was said already.
+func (h *htmlReport) whyPaths(paths []scan.PathLayers, apart bool, said []string) []htmlWhy {
 	var list []htmlWhy
-	for i, name := range layerNames() {
+	name := pathName
+	if !apart {
+		name = func(p *scan.PathLayers) string { return p.Path }
+	}
+	for i, layer := range layerNames() {
 		at := map[string]int{}
 		on := map[int][]string{}
 		first := len(list)
 		for k := range paths {
 			c := [3]*scan.Cell{&paths[k].Admission, &paths[k].Runtime, &paths[k].Kernel}[i]
 			by := strings.Join(c.By, ", ")
+			known := func(text string) bool {
+				return slices.ContainsFunc(said, func(s string) bool { return strings.Contains(s, text) })
+			}
+			if known(Clean(c.Reason)) && known(Clean(by)) {
+				continue
+			}
 			id := key(string(c.Answer), c.Reason, by)
-			n, known := at[id]
-			if !known {
+			n, told := at[id]
+			if !told {
 				n = len(list)
 				at[id] = n
-				list = append(list, htmlWhy{Layer: name, Answer: cellText(c), Reason: c.Reason, By: by})
+				list = append(list, htmlWhy{Layer: layer, Answer: cellText(c), Reason: h.say(c.Reason), By: by})
 			}
-			on[n] = appendNew(on[n], pathName(&paths[k]))
+			on[n] = appendNew(on[n], name(&paths[k]))
 		}
 		for n := first; n < len(list); n++ {
 			if len(on[n]) < len(paths) {
@@ -170,64 +197,152 @@ func whyPaths(paths []scan.PathLayers, said map[string]bool) []htmlWhy {
 			}
 		}
 	}
-	return slices.DeleteFunc(list, func(w htmlWhy) bool { return w.By == "" && w.Paths == "" && said[w.Reason] })
+	return list
 }
 
-// htmlFinding is a finding, or the same in several containers.
-type htmlFinding struct {
+// htmlChange is one field to change, and all that was found of it.
+type htmlChange struct {
 	*scan.Finding
-	ID            string
-	Rule          *htmlRule
+	Title         string
 	Where         string
 	Fields        []string
-	Now, To       string
+	Of, Now, To   string
 	Remove        bool
-	Places        string
+	Notes         []*saying
+	Related       []string
+	Items         []htmlItem
 	Marks         []htmlMark
-	Policies, Pod string
+	Policies      string
+	Places, Claim string
+}
+
+// htmlItem is one finding of a change.
+type htmlItem struct {
+	Rule     *htmlRule
+	Severity scan.Severity
+	Message  *saying
 }
 
 // htmlMark is what takes weight from a finding.
-type htmlMark struct{ Word, Text string }
+type htmlMark struct {
+	Word, By string
+	Reason   *saying
+}
 
-func newHTMLFinding(row findingRow, id string, book *ruleBook, countPods bool) *htmlFinding {
-	f := &htmlFinding{Finding: row.Finding, ID: id, Rule: book.of(row.Finding.Rule), Places: row.places(), Policies: strings.Join(row.Policies, ", ")}
-	containers := row.containers()
+func (h *htmlReport) change(row findingRow, book *ruleBook, countPods, apart bool) *htmlChange {
+	c := &htmlChange{
+		Finding: row.Finding, Title: book.of(row.Finding.Rule).Title, Now: value(row.Now),
+		Places: row.places(), Policies: strings.Join(row.Policies, ", "), Claim: row.Finding.Claims,
+	}
+	if apart || row.Image == "" {
+		c.Where = row.containers()
+	}
 	switch {
-	case strings.Contains(containers, ", "):
-		f.Where = "containers " + containers
-	case containers != "":
-		f.Where = "container " + containers
-	default:
-		f.Where = "the pod"
+	case strings.Contains(c.Where, ", "):
+		c.Where = "containers " + c.Where
+	case c.Where != "":
+		c.Where = "container " + c.Where
 	}
-	f.Where = joined(" · ", f.Where, labelled("image", row.Image))
 	if countPods {
-		f.Where = joined(" · ", f.Where, podCount(row.Pods))
+		c.Where = joined(", ", c.Where, podCount(row.Pods))
 	}
-	row.all(func(f2 *scan.Finding) { f.Fields = appendNew(f.Fields, f2.Field) })
-	if row.Item != "" && !strings.Contains(row.Field, row.Item) && !strings.Contains(value(row.Now), Clean(row.Item)) {
-		f.Pod = row.Item
+	items := map[string]bool{}
+	row.all(func(f *scan.Finding) {
+		c.Fields = appendNew(c.Fields, f.Field)
+		for _, field := range f.Related {
+			c.Related = appendNew(c.Related, field)
+		}
+		if f.Fix != nil && f.Fix.Note != "" && !items["note "+f.Fix.Note] {
+			items["note "+f.Fix.Note] = true
+			c.Notes = append(c.Notes, h.say(f.Fix.Note))
+		}
+		if k := key(f.Rule, f.Message); !items[k] {
+			items[k] = true
+			item := htmlItem{Rule: book.of(f.Rule), Severity: f.Severity}
+			if says(f) {
+				item.Message = h.say(f.Message)
+			}
+			c.Items = append(c.Items, item)
+		}
+	})
+	if row.Item != "" && !strings.Contains(row.Field, row.Item) && !strings.Contains(c.Now, Clean(row.Item)) {
+		c.Of = row.Item
 	}
-	f.Now = value(row.Now)
 	if row.Fix != nil {
-		f.Remove = row.Fix.Op == scan.FixRemove
-		f.To = value(row.Fix.Value)
+		c.Remove, c.To = row.Fix.Op == scan.FixRemove, value(row.Fix.Value)
 	}
-	if row.Guarded {
-		f.Marks = append(f.Marks, htmlMark{"Guarded", "every known step of it is stopped at run time"})
+	c.Marks = h.marks(row.Finding)
+	return c
+}
+
+// marks say what takes weight from a finding.
+func (h *htmlReport) marks(f *scan.Finding) []htmlMark {
+	var list []htmlMark
+	if f.Guarded {
+		list = append(list, htmlMark{Word: "Guarded", By: "every known step of it is stopped at run time"})
 	}
-	for _, l := range row.Lowered {
+	for _, l := range f.Lowered {
 		word := "Lowered from " + string(l.From)
 		if l.Closes {
 			word = "Closed"
 		}
-		f.Marks = append(f.Marks, htmlMark{word, joined(": ", l.By, l.Reason)})
+		list = append(list, htmlMark{word, l.By, h.say(l.Reason)})
 	}
-	if row.Excepted != nil {
-		f.Marks = append(f.Marks, htmlMark{"Excepted", row.Excepted.Reason + suffixed(" (until ", row.Excepted.Expires, ")")})
+	if f.Excepted != nil {
+		list = append(list, htmlMark{Word: "Excepted", By: f.Excepted.Reason + suffixed(" (until ", f.Excepted.Expires, ")")})
 	}
-	return f
+	return list
+}
+
+// Where a run has many workloads, a long sentence that is said of many of them is
+// written once and pointed to, or the document would be made of it.
+const (
+	manyWorkloads = 250
+	longSentence  = 36
+	manyTimes     = 25
+)
+
+// saying is a text that may be said of many workloads. Ref is its number among those
+// that are written once, 0 where it stands in its place.
+type saying struct {
+	Text  string
+	Ref   int
+	times int
+}
+
+// say counts a text; nil where there is none.
+func (h *htmlReport) say(text string) *saying {
+	if text == "" {
+		return nil
+	}
+	s := h.sentences[text]
+	if s == nil {
+		s = &saying{Text: text}
+		if h.sentences == nil {
+			h.sentences = map[string]*saying{}
+		}
+		h.sentences[text] = s
+	}
+	s.times++
+	return s
+}
+
+// recurring are the sentences that are written once, in the order of their numbers.
+func (h *htmlReport) recurring(workloads int) []*saying {
+	var list []*saying
+	if workloads < manyWorkloads {
+		return nil
+	}
+	for _, s := range h.sentences {
+		if s.times >= manyTimes && len(s.Text) >= longSentence {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b *saying) int { return cmp.Or(cmp.Compare(b.times, a.times), cmp.Compare(a.Text, b.Text)) })
+	for i, s := range list {
+		s.Ref = i + 1
+	}
+	return list
 }
 
 // newHTMLFilter lists the words of the workloads that there are.

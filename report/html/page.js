@@ -3,6 +3,15 @@
 "use strict";
 const all = (selector, from = document) => Array.from(from.querySelectorAll(selector));
 
+// A sentence that many share is put in the places that point to it.
+const fill = (from) => {
+  for (const a of all("a[href^='#t']", from)) {
+    const there = document.getElementById(a.hash.slice(1));
+    if (there) a.replaceWith(there.textContent);
+  }
+};
+document.addEventListener("toggle", (e) => { if (e.target.open) fill(e.target); }, true);
+
 // The theme, for as long as the document is open.
 const theme = document.getElementById("theme");
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -38,8 +47,10 @@ if (location.hash) goTo();
 // Paper has nothing to click on.
 let shut = [];
 addEventListener("beforeprint", () => {
-  shut = all("details:not([open])");
-  for (const d of shut) d.open = true;
+  fill(document);
+  const now = all("details:not([open])");
+  for (const d of now) d.open = true;
+  shut = shut.concat(now);
 });
 addEventListener("afterprint", () => {
   for (const d of shut) d.open = false;
@@ -91,15 +102,17 @@ for (const th of all("th[data-sort]")) {
   });
 }
 
-// A form with data-rows narrows the rows of that table. The names of its fields are
-// those of the rows' data. Where a row's first link leads to a section of the document,
+// A form with data-rows narrows the rows of that table. The names of its fields are the
+// data-key of the heads of the columns that they are held against. Where a row's first link leads to a section of the document,
 // the section's text counts as the row's, and it goes and comes with it.
 for (const form of all("form[data-rows]")) {
   const table = document.getElementById(form.dataset.rows);
   const said = form.querySelector("output");
   const fields = all("input,select", form);
+  const columns = {};
+  for (const th of all("th[data-key]", table)) columns[th.dataset.key] = th.cellIndex;
   let rows;
-  const read = () => Array.from(table.tBodies[0].rows, (row) => {
+  const read = () => fill(document) || Array.from(table.tBodies[0].rows, (row) => {
     const link = row.querySelector("a[href^='#']");
     const section = link && document.getElementById(link.getAttribute("href").slice(1));
     return { row, section, text: (row.textContent + " " + (section ? section.textContent : "")).toLowerCase() };
@@ -114,10 +127,10 @@ for (const form of all("form[data-rows]")) {
     }
     let shown = 0;
     for (const r of rows) {
-      const data = r.row.dataset;
+      const is = (key) => r.row.cells[columns[key]].textContent;
       const fits = words.every((w) => r.text.includes(w)) &&
-        Object.keys(picked).every((k) => picked[k].includes(data[k] || "")) &&
-        Object.keys(chosen).every((k) => (data[k] || "") === chosen[k]);
+        Object.keys(picked).every((k) => picked[k].includes(is(k))) &&
+        Object.keys(chosen).every((k) => is(k) === chosen[k]);
       r.row.hidden = !fits;
       if (r.section) r.section.hidden = !fits;
       if (fits) shown++;
