@@ -32,7 +32,8 @@ var rooms = map[string][]string{
 	"remediate/repair": {"scan", "internal/manifest"},
 	"report":           {"scan", "remediate"},
 	"scan":             {},
-	"tui":              {"scan", "remediate"},
+	// It says things in the words of report, and cleans texts as report does.
+	"tui": {"scan", "remediate", "report"},
 }
 
 // testOnly are packages that only tests import.
