@@ -96,14 +96,15 @@ func (v *nodes) split() int {
 }
 
 func (v *nodes) update(d *desk, msg tea.Msg) tea.Cmd {
-	v.choose(d)
 	switch msg := msg.(type) {
 	case gotoMsg:
 		v.inside = false
 		v.refilter(d, msg.filter)
 	case tea.KeyMsg:
+		v.choose(d)
 		return v.key(d, msg)
 	case tea.MouseMsg:
+		v.choose(d)
 		v.mouse(d, msg)
 	}
 	return nil

@@ -27,9 +27,12 @@ type foldMsg struct{ id string }
 func (v *overview) look(*desk) { v.tally = nil }
 
 func (v *overview) update(d *desk, msg tea.Msg) tea.Cmd {
-	v.lay(d)
-	if opened, _ := v.page.update(d.keys, msg); opened {
-		return v.enter()
+	switch msg.(type) {
+	case tea.KeyMsg, tea.MouseMsg:
+		v.lay(d)
+		if opened, _ := v.page.update(d.keys, msg); opened {
+			return v.enter()
+		}
 	}
 	return nil
 }

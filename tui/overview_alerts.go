@@ -40,7 +40,8 @@ func (s *sections) heardText() string {
 	if s.total == 0 {
 		return "no alert was reported"
 	}
-	return fmt.Sprintf("%d alerts, %d stopped", s.total, s.stopped)
+	// Those that are not kept any more were reported too.
+	return fmt.Sprintf("%d alerts, %d stopped", max(s.total, s.snap.Reported), s.stopped)
 }
 
 // minutes is the line of the alerts by the minute.

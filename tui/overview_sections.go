@@ -363,6 +363,8 @@ func (s *sections) nodes() {
 // none says that there is none of something, as far as that can be said.
 func (s *sections) none(word string) string {
 	switch {
+	case !s.snap.Pictured && s.snap.Over:
+		return "none was read"
 	case !s.snap.Pictured:
 		return "none was read yet"
 	case len(s.snap.Failures) > 0:

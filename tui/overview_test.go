@@ -97,8 +97,8 @@ func (s *stage) copies(key string) string {
 func (s *stage) resizes() {
 	s.t.Helper()
 	was := [2]int{s.width, s.height}
-	for width := minWidth; width < 170; width += 7 {
-		for height := minHeight; height < 60; height += 5 {
+	for _, width := range []int{minWidth, 57, 80, twoColumns - 1, twoColumns, 168} {
+		for _, height := range []int{minHeight, 15, 16, 24, 51} {
 			s.send(tea.WindowSizeMsg{Width: width, Height: height})
 			lines := s.screens[s.view].draw(s.desk, width, s.bodyHeight())
 			if len(lines) > s.bodyHeight() {
@@ -109,10 +109,10 @@ func (s *stage) resizes() {
 					s.t.Errorf("%d cells at %d×%d: %q", w, width, height, ansi.Strip(line))
 				}
 			}
-			s.text()
 		}
 	}
 	s.send(tea.WindowSizeMsg{Width: was[0], Height: was[1]})
+	s.text()
 }
 
 // harmless fails where something that was not cleaned is seen.

@@ -148,14 +148,15 @@ func (v *policies) policy() *scan.Policy {
 }
 
 func (v *policies) update(d *desk, msg tea.Msg) tea.Cmd {
-	v.choose(d)
 	switch msg := msg.(type) {
 	case gotoMsg:
 		v.inside = false
 		v.refilter(d, msg.filter)
 	case tea.KeyMsg:
+		v.choose(d)
 		return v.key(d, msg)
 	case tea.MouseMsg:
+		v.choose(d)
 		return v.mouse(d, msg)
 	}
 	return nil
@@ -274,7 +275,7 @@ func (v *policies) columns(width int) policyColumns {
 	default:
 		// Names come before kinds.
 		const left = 80 - 1 - 9 - 4 - 8 - 2*5 - 1
-		c.kind = max(10, min(17, width-80+left-v.longest-1))
+		c.kind = max(14, min(17, width-80+left-v.longest-1))
 	}
 	c.name = width - 1 - c.bites - c.layer - c.kind - c.action - 2*c.count - 1
 	return c
