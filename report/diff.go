@@ -25,7 +25,7 @@ func (c *Comparison) notes() []string {
 		notes = append(notes, "the old run is later than the new one: are they swapped?")
 	}
 	for _, d := range c.Diff.Differences {
-		notes = append(notes, fmt.Sprintf("the runs differ in %s: %s, then %s; a change may be due to that, and not to the cluster",
+		notes = append(notes, fmt.Sprintf("the runs differ in %s: %s, then %s; a change may be due to that alone",
 			d.What, diffOrNone(d.Old), diffOrNone(d.New)))
 	}
 	return notes

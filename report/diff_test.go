@@ -129,15 +129,15 @@ func diffAsText(t testing.TB, c *Comparison, opts TableOptions) []byte {
 	return diffOut(t, c, func(w io.Writer, c *Comparison) error { return WriteDiff(w, c, opts) })
 }
 
-// pageBody is a document without its style and script, which are not of a comparison.
+// pageBody is the main part of a document: the rest is that of every document.
 func pageBody(t *testing.T, html []byte) []byte {
 	t.Helper()
-	_, body, ok := bytes.Cut(html, []byte("<body>"))
-	if !ok {
-		t.Fatal("no body")
+	_, body, ok := bytes.Cut(html, []byte("<main"))
+	body, _, closed := bytes.Cut(body, []byte("</main>"))
+	if !ok || !closed {
+		t.Fatal("no main part")
 	}
-	body, _, _ = bytes.Cut(body, []byte("<script>"))
-	return body
+	return append(body, '\n')
 }
 
 // No line is wider than the terminal, and nothing of what others chose acts on it.

@@ -168,10 +168,14 @@ func (r *diffRow) excepted() bool {
 // differences are what is other about the runs themselves.
 func differences(old, new *DiffSide) []Difference {
 	was, now := old.Start(), new.Start()
+	name := "cluster"
+	if was.Source == SourceManifests && now.Source == SourceManifests {
+		name = "manifests"
+	}
 	var list []Difference
 	for _, d := range []Difference{
 		{"source", string(was.Source), string(now.Source)},
-		{"cluster", was.Cluster, now.Cluster},
+		{name, was.Cluster, now.Cluster},
 		{"server version", was.ServerVersion, now.ServerVersion},
 		{"rule set", was.RuleSet, now.RuleSet},
 		{"level", was.Level, now.Level},
