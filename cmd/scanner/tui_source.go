@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/escape-scanner/escape-scanner/config"
-	"github.com/escape-scanner/escape-scanner/internal/demo"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/tui"
 )
@@ -105,4 +104,4 @@ func (a *app) stillSource(f *tuiFlags, cfg *config.Config, feed *tui.Feed) (*scr
 }
 
 // demoRefusal is why nothing is changed in the demo.
-const demoRefusal = "the demo cluster is part of the program, and nothing can be changed there: " + demo.ClusterName + " is for looking"
+const demoRefusal = "the demo cluster is part of the program: nothing can be changed there"
