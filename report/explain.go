@@ -143,6 +143,9 @@ func tableName(r scan.Rule) string {
 // ruleLink is one thing to read on; url is empty where there is no page for it.
 type ruleLink struct{ text, url string }
 
+// moreLink is the text of the link to a rule's page.
+const moreLink = "More"
+
 // ruleLinks are the references of a rule with their addresses.
 func ruleLinks(r scan.Rule) []ruleLink {
 	var links []ruleLink
@@ -166,7 +169,7 @@ func ruleLinks(r scan.Rule) []ruleLink {
 		}
 	}
 	if r.HelpURL != "" {
-		links = append(links, ruleLink{"More", Clean(r.HelpURL)})
+		links = append(links, ruleLink{moreLink, Clean(r.HelpURL)})
 	}
 	return links
 }

@@ -23,6 +23,8 @@ type htmlAlerts struct {
 	// More is how many alerts have no row.
 	More int
 	Lost []*htmlLost
+	// Day is that of all of them, empty where they are of several.
+	Day  string
 	Text string
 	Line *timeLine
 }
@@ -53,7 +55,26 @@ func (h *htmlReport) htmlAlerts(sections map[scan.Workload]string) *htmlAlerts {
 		v.Rows = append(v.Rows, h.htmlAlert(a, fmt.Sprintf("a%d", i+1), sections))
 	}
 	v.Line = newTimeLine(list, v.Lost)
+	v.oneDay()
 	return v
+}
+
+// oneDay says the day once where all alerts are of the same.
+func (v *htmlAlerts) oneDay() {
+	const day = len("2006-01-02 ")
+	for _, a := range v.Rows {
+		for _, at := range []string{a.First, a.Last} {
+			if len(at) <= day || v.Day != "" && at[:day] != v.Day {
+				v.Day = ""
+				return
+			}
+			v.Day = at[:day]
+		}
+	}
+	for _, a := range v.Rows {
+		a.First, a.Last = a.First[day:], a.Last[day:]
+	}
+	v.Day = strings.TrimSpace(v.Day)
 }
 
 func alertText(h *heard) string {
@@ -104,7 +125,7 @@ func techniqueLink(id string) htmlLink {
 // clock is a moment in few letters: the day stands above the table or in front.
 func clock(at time.Time) string {
 	if at.IsZero() {
-		return "not known"
+		return "-"
 	}
 	return at.UTC().Format("2006-01-02 15:04:05")
 }

@@ -64,6 +64,8 @@ func lookAt(t *testing.T, b *browser, document []byte, name string, width int) {
 		eval[bool](p, `document.querySelectorAll("details").forEach((d) => d.open = true), true`)
 		if os.Getenv("SCREENSHOTS") != "" {
 			p.resize(width, min(eval[int](p, "document.documentElement.scrollHeight"), 12_000))
+			// What is not seen yet is drawn in the frame after the next.
+			eval[bool](p, "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true), 100))))")
 			p.screenshot(shot + "-open")
 		}
 		if wide := p.widest(); wide > width {

@@ -94,7 +94,12 @@ func (r *htmlRule) fill(record *scan.Rule) {
 	r.AttackHeading, r.FixHeading = attackHeading(*record), fixHeading(*record)
 	r.NoSteps = len(record.Steps) == 0 && record.Category == scan.CategoryEscape && !record.Aggravates
 	for _, l := range ruleLinks(*record) {
-		r.Links = append(r.Links, linkTo(l.text, l.url))
+		text := l.text
+		if text == moreLink {
+			// Many links of one name lead nowhere for who hears them, and none on paper.
+			text = ""
+		}
+		r.Links = append(r.Links, linkTo(text, l.url))
 	}
 }
 

@@ -35,7 +35,7 @@ const goTo = () => {
   const there = name && document.getElementById(name);
   if (!there) return;
   for (let e = there; e; e = e.parentElement) if (e.localName === "details") e.open = true;
-  there.scrollIntoView();
+  there.scrollIntoView({ behavior: "instant" });
 };
 addEventListener("hashchange", goTo);
 document.addEventListener("click", (e) => {
