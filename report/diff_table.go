@@ -237,10 +237,10 @@ func (t *diffText) pairSpans(word string, p *scan.FindingPair) []span {
 }
 
 func (t *diffText) pairText(word string, p *scan.FindingPair) string {
-	switch {
-	case word == "SEVERITY":
+	switch word {
+	case "SEVERITY":
 		return "was " + Clean(string(p.Was.Severity))
-	case word == "UNEXCEPTED":
+	case "UNEXCEPTED":
 		return labelled("was excepted:", Clean(diffExceptedText(p.Was.Excepted)))
 	}
 	return ""

@@ -137,15 +137,8 @@ func compareAlike(a, b *Finding) int {
 func compareDigits(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }
 
 func compareLocations(a, b *Location) int {
-	if a == nil || b == nil {
-		switch {
-		case a == b:
-			return 0
-		case a == nil:
-			return -1
-		}
-		return 1
-	}
+	var none Location
+	a, b = cmp.Or(a, &none), cmp.Or(b, &none)
 	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 }
 
