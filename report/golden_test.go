@@ -29,6 +29,7 @@ func formats() []format {
 		{"events.jsonl", NewJSONL},
 		{"run.json", NewJSON},
 		{"run.sarif", func(w io.Writer) scan.Handler { return NewSARIF(w, sampleSARIF()) }},
+		{"body.html", htmlFormat().make},
 		{"table-pipe.txt", table(TableOptions{})},
 		{"table-120.txt", table(TableOptions{Width: 120})},
 		{"table-80.txt", table(TableOptions{Width: 80})},
@@ -98,7 +99,14 @@ func TestGolden(t *testing.T) {
 // readable is output for people who read the difference.
 func readable(t *testing.T, name string, out []byte) []byte {
 	t.Helper()
-	if name != "run.sarif" {
+	switch name {
+	case "run.sarif":
+	case "body.html":
+		// The head and the foot are the same in all of them.
+		_, body, _ := bytes.Cut(out, []byte("<body>\n"))
+		body, _, _ = bytes.Cut(body, []byte("\n<script>"))
+		return append(body, '\n')
+	default:
 		return out
 	}
 	var pretty bytes.Buffer

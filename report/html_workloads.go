@@ -79,25 +79,8 @@ func (h *htmlReport) workload(g *group, book *ruleBook) *htmlWorkload {
 	for _, row := range joinRows(joinRows(foldFindings(g.findings, false), changeKey, false), findingRow.containerKey, false) {
 		w.Changes = append(w.Changes, h.change(row, book, len(g.verdicts) > 1, len(w.Images) > 1))
 	}
-	w.Tally = joined(", ", w.ways(), plural(len(g.findings), "finding"))
+	w.Tally = plural(len(g.findings), "finding")
 	return w
-}
-
-// ways counts the escape paths that are open in the spec.
-func (w *htmlWorkload) ways() string {
-	var ids []string
-	for _, v := range w.Rows {
-		for _, id := range v.WorkloadVerdict.Paths {
-			ids = appendNew(ids, id)
-		}
-	}
-	switch len(ids) {
-	case 0:
-		return ""
-	case 1:
-		return "1 way out"
-	}
-	return fmt.Sprintf("%d ways out", len(ids))
 }
 
 func podCount(n int) string {
