@@ -249,11 +249,11 @@ func (v *remedyView) planKey(d *desk, msg tea.Msg) {
 // word itself is a yes, and only the keys themselves are no text: what is typed fast or
 // pasted may come as one key with a name.
 func (v *remedyView) confirmKey(d *desk, press tea.KeyMsg) tea.Cmd {
-	switch {
-	case press.Type == tea.KeyEsc:
+	switch press.Type { //nolint:exhaustive // All others are text, or move in it.
+	case tea.KeyEsc:
 		v.stage = remedyPlanned
 		return tell(flashMsg{text: "nothing was changed"})
-	case press.Type == tea.KeyEnter:
+	case tea.KeyEnter:
 		if typed := v.confirm.Value(); typed != v.plan.Word {
 			v.refused = fmt.Sprintf("%q is not %q: nothing was changed.", typed, v.plan.Word)
 			if typed == "" {

@@ -170,6 +170,14 @@ func (f *fakeRemedy) enter() func() {
 	}
 }
 
+// state is how often it was asked for a plan, how many calls are at work, and how many
+// ever were at once.
+func (f *fakeRemedy) state() (asked, running, most int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asks), f.running, f.most
+}
+
 func (f *fakeRemedy) Plan(ctx context.Context, ask RemedyAsk) (*RemedyPlan, error) {
 	defer f.enter()()
 	f.mu.Lock()

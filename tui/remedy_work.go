@@ -111,7 +111,7 @@ func (v *remedyView) cancelPlanning() {
 	v.form.word = "Planning was cancelled. Nothing was changed."
 }
 
-// maxProgress is how many lines of progress are kept.
+// maxProgress is how many lines of progress are kept at least; twice as many at most.
 const maxProgress = 1000
 
 // applying is a plan being carried out.
@@ -150,9 +150,9 @@ type (
 // tell takes in progress. It never waits for the screen.
 func (a *applying) tell(p remediate.Progress) {
 	a.mu.Lock()
-	if len(a.lines) == maxProgress {
-		a.lines = append(a.lines[:0], a.lines[1:]...)
-		a.forgotten++
+	if len(a.lines) == 2*maxProgress {
+		a.lines = append(a.lines[:0], a.lines[maxProgress:]...)
+		a.forgotten += maxProgress
 	}
 	a.lines = append(a.lines, report.ProgressLine(&p))
 	a.done, a.total = p.Done, p.Total
