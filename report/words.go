@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -100,12 +101,9 @@ func DullOn(v *scan.WorkloadVerdict, p *scan.Policy) []Dull {
 		if k.kind != p.Kind || k.namespace != p.Namespace || k.name != p.Name {
 			return
 		}
-		for _, had := range found {
-			if had == d {
-				return
-			}
+		if !slices.Contains(found, d) {
+			found = append(found, d)
 		}
-		found = append(found, d)
 	}
 	for i := range v.Layers.Runtime.Toothless {
 		x := &v.Layers.Runtime.Toothless[i]

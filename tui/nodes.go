@@ -27,8 +27,11 @@ type nodes struct {
 	longest int
 	// at is the name of the node the cursor stands on, inside whether keys go to its
 	// evidence.
-	at            string
-	inside        bool
+	at     string
+	inside bool
+	// moved is true once the user has put the cursor somewhere: before, it stands on the
+	// node that is worst.
+	moved         bool
 	width, height int
 }
 
@@ -54,9 +57,13 @@ func (v *nodes) choose(d *desk) {
 		v.longest = max(v.longest, ansi.StringWidth(report.Clean(n.Name)))
 	}
 	v.list.fit(len(v.shown), v.list.height)
-	if i := slices.IndexFunc(v.shown, func(n *scan.Node) bool { return n.Name == v.at }); i >= 0 {
+	i := slices.IndexFunc(v.shown, func(n *scan.Node) bool { return n.Name == v.at })
+	switch {
+	case !v.moved:
+		v.list.move(0)
+	case i >= 0:
 		v.list.move(i)
-	} else if v.inside {
+	default:
 		v.inside = false
 	}
 	v.follow()
@@ -134,12 +141,14 @@ func (v *nodes) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 		v.ladder.update(k, msg)
 	case key.Matches(msg, k.Open, k.Right):
 		v.inside = v.node() != nil
+		v.moved = v.inside
 	case key.Matches(msg, k.Filter):
 		v.bar.start(d)
 	case key.Matches(msg, k.Clear, k.Back):
 		v.refilter(d, "")
 	default:
-		v.list.update(k, msg, 0)
+		used, _ := v.list.update(k, msg, 0)
+		v.moved = v.moved || used
 		v.follow()
 	}
 	return nil
@@ -152,13 +161,15 @@ func (v *nodes) mouse(d *desk, msg tea.MouseMsg) {
 		v.lay(d)
 		msg.X -= wide + 1
 		v.ladder.update(d.keys, msg)
+		v.moved = true
 		v.inside = v.node() != nil && (v.inside || msg.Button == tea.MouseButtonLeft && msg.Action == tea.MouseActionPress)
 	case wide == 0 && v.inside:
 		v.lay(d)
 		v.ladder.update(d.keys, msg)
 	default:
 		before := v.list.cursor
-		_, clicked := v.list.update(d.keys, msg, v.above())
+		used, clicked := v.list.update(d.keys, msg, v.above())
+		v.moved = v.moved || used
 		v.follow()
 		if clicked {
 			v.inside = v.list.cursor == before

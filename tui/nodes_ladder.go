@@ -202,12 +202,12 @@ func (l *ladder) turnOn(on *kernel.TurnOn) {
 
 // turnOnText are the steps, to be pasted.
 func turnOnText(on *kernel.TurnOn) string {
-	text := report.TurnOnHead(on) + ":\n"
+	lines := []string{report.TurnOnHead(on) + ":"}
 	for i, step := range on.Steps {
-		text += fmt.Sprintf("%d. %s\n", i+1, report.Clean(step))
+		lines = append(lines, fmt.Sprintf("%d. %s", i+1, report.Clean(step)))
 	}
 	if on.Source != "" {
-		text += "(" + report.Clean(on.Source) + ")\n"
+		lines = append(lines, "("+report.Clean(on.Source)+")")
 	}
-	return text
+	return strings.Join(lines, "\n") + "\n"
 }

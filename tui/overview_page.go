@@ -79,6 +79,9 @@ type page struct {
 	spots               []spot
 	cursor              int
 	top, height, length int
+	// moved is true once the user has put the cursor somewhere: before, it stands on what
+	// comes first.
+	moved bool
 }
 
 // set takes in what is on the page and how much of it can be seen. The cursor stays
@@ -93,9 +96,9 @@ func (p *page) set(height int, columns ...column) {
 		p.length = max(p.length, col.y+len(col.lines))
 		var last *stop
 		for i, l := range col.lines {
-			switch {
-			case l.stop == nil:
-			case l.stop == last:
+			switch l.stop {
+			case nil:
+			case last:
 				p.spots[len(p.spots)-1].lines++
 			default:
 				p.spots = append(p.spots, spot{l.stop, c, col.y + i, 1})
@@ -105,6 +108,9 @@ func (p *page) set(height int, columns ...column) {
 	}
 	if i := slices.IndexFunc(p.spots, func(s spot) bool { return s.id == at }); i >= 0 {
 		p.cursor = i
+	}
+	if !p.moved {
+		p.cursor = 0
 	}
 	p.cursor = max(0, min(p.cursor, len(p.spots)-1))
 	p.scroll(0)
@@ -122,10 +128,10 @@ func (p *page) scroll(lines int) { p.top = max(0, min(p.top+lines, p.length-p.he
 
 // choose puts the cursor on a spot and shows it, at the beginning what stands above it.
 func (p *page) choose(i int) {
-	p.cursor = max(0, min(i, len(p.spots)-1))
 	if len(p.spots) == 0 {
 		return
 	}
+	p.cursor, p.moved = max(0, min(i, len(p.spots)-1)), true
 	s := p.spots[p.cursor]
 	switch {
 	case p.cursor == 0 && s.line+s.lines <= p.height:
@@ -221,7 +227,7 @@ func (p *page) leap(lines int) {
 		}
 	}
 	if nearest >= 0 {
-		p.cursor = nearest
+		p.cursor, p.moved = nearest, true
 	}
 }
 
@@ -264,7 +270,7 @@ func (p *page) mouse(msg tea.MouseMsg) (opened, used bool) {
 			continue
 		}
 		opened = i == p.cursor
-		p.cursor = i
+		p.cursor, p.moved = i, true
 		return opened, true
 	}
 	return false, false

@@ -247,11 +247,11 @@ func exposedText(r *Row) string {
 	if v.Severity != "" {
 		text += " (" + report.Clean(string(v.Severity)) + ")"
 	}
-	text += "\n" + report.Decides(v)
+	lines := []string{text, report.Decides(v)}
 	for _, p := range v.Paths {
-		text += "\n- " + report.Clean(p)
+		lines = append(lines, "- "+report.Clean(p))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // layers is how many workloads each layer keeps in.
@@ -293,7 +293,7 @@ func (s *sections) stacked(name string, parts []stacked, at *stop) {
 	begin := " " + cell(name, names)
 	text := strings.Join(words, "  ")
 	room := s.width - names - 2
-	if beside := room - ansi.StringWidth(text) - 2; beside >= 12 {
+	if beside := room - ansi.StringWidth(text) - 2; beside >= 24 || beside >= 12 && s.width >= 70 {
 		s.add(begin+pad(stack(parts, min(beside, 40)), min(beside, 40))+"  "+text, at)
 		return
 	}

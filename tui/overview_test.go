@@ -426,3 +426,17 @@ func TestStateOfNode(t *testing.T) {
 		}
 	}
 }
+
+// TestCursorWaits: until somebody moves it, the cursor stands on what comes first, also
+// where that comes later.
+func TestCursorWaits(t *testing.T) {
+	t.Parallel()
+	for view, want := range map[viewID]string{viewOverview: "›  PolicyException", viewNodes: "›node-4", viewPolicies: "›NO       ADM ClusterPolicy"} {
+		s := seeing(t, view, 80, 24, nil, withFeed(nil, false, nil))
+		for _, e := range eventsOf(t, layersRun) {
+			s.feed(e)
+			s.text()
+		}
+		s.wants(want)
+	}
+}

@@ -32,6 +32,9 @@ type policies struct {
 	// at names the policy the cursor stands on, inside whether it is seen alone.
 	at     scan.PolicyRef
 	inside bool
+	// moved is true once the user has put the cursor somewhere: before, it stands on what
+	// comes first.
+	moved bool
 	// said are the findings about the one that is seen, nil where they are to be
 	// gathered.
 	said          *policySaid
@@ -84,9 +87,13 @@ func (v *policies) choose(d *desk) {
 		slices.Reverse(v.shown)
 	}
 	v.list.fit(len(v.shown), v.list.height)
-	if i := slices.IndexFunc(v.shown, func(p *scan.Policy) bool { return p.Ref() == v.at }); i >= 0 {
+	i := slices.IndexFunc(v.shown, func(p *scan.Policy) bool { return p.Ref() == v.at })
+	switch {
+	case !v.moved:
+		v.list.move(0)
+	case i >= 0:
 		v.list.move(i)
-	} else {
+	default:
 		v.inside = false
 	}
 	v.follow()
@@ -183,6 +190,7 @@ func (v *policies) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 		return v.keyInside(d, msg)
 	case key.Matches(msg, k.Open, k.Right):
 		v.inside = v.policy() != nil
+		v.moved = v.inside
 	case key.Matches(msg, k.Sort):
 		v.order(d, (v.sort+1)%sortCount, false)
 	case key.Matches(msg, k.Reverse):
@@ -192,7 +200,8 @@ func (v *policies) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 	case key.Matches(msg, k.Clear, k.Back):
 		v.refilter(d, "")
 	default:
-		v.list.update(k, msg, 0)
+		used, _ := v.list.update(k, msg, 0)
+		v.moved = v.moved || used
 		v.follow()
 	}
 	return nil
@@ -236,7 +245,8 @@ func (v *policies) mouse(d *desk, msg tea.MouseMsg) tea.Cmd {
 		return nil
 	}
 	before := v.list.cursor
-	_, clicked := v.list.update(d.keys, msg, v.above())
+	used, clicked := v.list.update(d.keys, msg, v.above())
+	v.moved = v.moved || used
 	v.follow()
 	v.inside = clicked && v.list.cursor == before
 	return nil
@@ -288,7 +298,8 @@ func (v *policies) drawList(d *desk, width int) []string {
 		lines = append(lines, v.bar.draw(d, width, fmt.Sprintf("%d of %d", len(v.shown), len(d.snap.Policies))))
 	}
 	c := v.columns(width)
-	head := " "
+	var head strings.Builder
+	head.WriteString(" ")
 	for _, h := range []struct {
 		text  string
 		cells int
@@ -299,9 +310,9 @@ func (v *policies) drawList(d *desk, width int) []string {
 		{"POLICY", c.name, sortName, false}, {"ACTION", c.action, sortAction, false},
 		{"WORK", c.count, sortWorkloads, true}, {"PODS", c.count, sortPods, true},
 	} {
-		head += v.head(h.text, h.cells, h.sort, h.right)
+		head.WriteString(v.head(h.text, h.cells, h.sort, h.right))
 	}
-	lines = append(lines, t.dim.Render(pad(head, width)))
+	lines = append(lines, t.dim.Render(pad(head.String(), width)))
 	if len(v.shown) == 0 {
 		return append(lines, v.nothing(d, width)...)
 	}

@@ -209,14 +209,14 @@ func verdictShort(t *theme, r *Row) string {
 }
 
 func (c *policyCause) text() string {
-	text := report.Clean(c.rule) + ": " + report.Clean(c.message)
+	lines := []string{report.Clean(c.rule) + ": " + report.Clean(c.message)}
 	if c.mend != "" {
-		text += "\nmend: " + report.Clean(c.mend)
+		lines = append(lines, "mend: "+report.Clean(c.mend))
 	}
 	for _, r := range c.rows {
-		text += "\n- " + report.Clean(r.Ref.Workload.String())
+		lines = append(lines, "- "+report.Clean(r.Ref.Workload.String()))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // mends are what would make the policy bite, each once.
@@ -249,12 +249,12 @@ func (v *policies) copied(d *desk, fix bool) (what, text string) {
 	if fix {
 		return "the mends", mends(said)
 	}
-	text = report.PolicyName(p) + ": bites " + report.Clean(string(biteOf(p)))
+	lines := []string{report.PolicyName(p) + ": bites " + report.Clean(string(biteOf(p)))}
 	for _, r := range p.Reasons {
-		text += "\n- " + report.Clean(r)
+		lines = append(lines, "- "+report.Clean(r))
 	}
 	for _, c := range said.causes {
-		text += "\n\n" + c.text()
+		lines = append(lines, "", c.text())
 	}
-	return "the policy", text
+	return "the policy", strings.Join(lines, "\n")
 }

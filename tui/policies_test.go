@@ -99,6 +99,7 @@ func TestPoliciesSort(t *testing.T) {
 	if names() != byBites {
 		t.Errorf("at first they are %s", names())
 	}
+	s.press("j", "k")
 	at := v.at
 	for _, want := range []string{
 		"LAYER↓ psa-baseline no-privileged old-rules disallow-tools disallow-capabilities",
