@@ -47,7 +47,7 @@ func (v *nodes) choose(d *desk) {
 	v.stale = false
 	v.shown = v.shown[:0:0]
 	for _, n := range d.snap.Nodes {
-		if v.bar.filter.matches(&filtered{workload: scan.Workload{Kind: "Node", Name: n.Name}, text: nodeSearch(n)}) {
+		if v.bar.filter.empty() || v.bar.filter.matches(&filtered{workload: scan.Workload{Kind: "Node", Name: n.Name}, text: nodeSearch(n)}) {
 			v.shown = append(v.shown, n)
 		}
 	}

@@ -104,7 +104,12 @@ func (v *overview) sections(d *desk, width int) *sections {
 }
 
 func (v *overview) keys(d *desk) []key.Binding {
-	return []key.Binding{d.keys.Open, d.keys.Down, d.keys.Up, d.keys.Copy, d.keys.Export}
+	k := d.keys
+	keys := []key.Binding{k.Open, k.Down, k.Up}
+	if v.width >= twoColumns {
+		keys = append(keys, k.Left, k.Right)
+	}
+	return append(keys, k.Copy, k.Export)
 }
 
 func (v *overview) typing() bool { return false }

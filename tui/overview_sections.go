@@ -147,7 +147,7 @@ func (s *sections) failure(f *scan.Failure) {
 		affects = "affects " + f.Affects
 	}
 	reason := clean(string(f.Reason), 20)
-	name := clean(failureName(f), max(12, s.width-len(reason)-8))
+	name := clean(failureName(f), max(12, s.width-ansi.StringWidth(reason)-8))
 	line := "   " + t.plain.Render(name) + "  " + t.doubt.Render(reason)
 	switch room := s.width - ansi.StringWidth(line) - 3; {
 	case affects == "":

@@ -440,3 +440,49 @@ func TestCursorWaits(t *testing.T) {
 		s.wants(want)
 	}
 }
+
+// TestOverviewIncomplete: a run that did not come to its end says so first.
+func TestOverviewIncomplete(t *testing.T) {
+	t.Parallel()
+	start := scan.Event{Start: &scan.Start{Schema: scan.SchemaVersion, Level: "baseline"}}
+	for want, change := range map[string]func(*Options){
+		"✗ interrupted  not all was read":                   withFeed([]scan.Event{start, {End: &scan.End{Interrupted: true}}}, true, nil),
+		"✗ cut short  the run ended before all was read":    withFeed([]scan.Event{start}, true, nil),
+		"✗ stopped  no route to host; below is what was":    withFeed([]scan.Event{start}, true, errors.New("no route to host")),
+		"… reading  7 documents so far  1 workload":         withFeed([]scan.Event{start, {Progress: &scan.Progress{Documents: 7, Workloads: 1}}}, false, nil),
+		"… reading  1 pod so far  about 3 to come  █████··": withFeed([]scan.Event{start, {Progress: &scan.Progress{Pods: 1, Remaining: 3}}}, false, nil),
+	} {
+		s := seeing(t, viewOverview, 80, 24, nil, change)
+		s.wants(want)
+		if s.lineOf(want) != 0 {
+			t.Errorf("%q does not stand first", want)
+		}
+	}
+}
+
+func BenchmarkOverview(b *testing.B) {
+	var events []scan.Event
+	for _, e := range eventsOf(b, layersRun) {
+		if e.Verdict == nil {
+			events = append(events, e)
+			continue
+		}
+		for i := range 600 {
+			v := *e.Verdict
+			v.Workload.Name = fmt.Sprintf("%s-%d", v.Workload.Name, i)
+			events = append(events, scan.Event{Verdict: &v})
+		}
+	}
+	s := newStage(b, 120, 40, events, nil)
+	b.Run("picture", func(b *testing.B) {
+		for b.Loop() {
+			s.screens[viewOverview].look(s.desk)
+			s.screens[viewOverview].draw(s.desk, 120, 36)
+		}
+	})
+	b.Run("draw", func(b *testing.B) {
+		for b.Loop() {
+			s.screens[viewOverview].draw(s.desk, 120, 36)
+		}
+	})
+}

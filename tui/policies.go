@@ -76,7 +76,7 @@ func (v *policies) choose(d *desk) {
 	v.stale = false
 	v.shown, v.longest = v.shown[:0:0], 0
 	for _, p := range d.snap.Policies {
-		if v.bar.filter.matches(policyFiltered(p)) {
+		if v.bar.filter.empty() || v.bar.filter.matches(policyFiltered(p)) {
 			v.shown = append(v.shown, p)
 			v.longest = max(v.longest, ansi.StringWidth(policyPlace(p)))
 		}
