@@ -472,7 +472,7 @@ func (p *remedyPlan) copied(fix bool) (what, text string) {
 			return "what would happen", p.breaks.text(at)
 		}
 		var mends []string
-		for _, g := range report.GroupEffects(p.broken[at].Effects) {
+		for _, g := range effectsOf(p.broken[at]) {
 			mends = append(mends, g.Mends...)
 		}
 		return "what would avoid it", strings.Join(mends, "\n")

@@ -1,7 +1,9 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -260,7 +262,7 @@ func (p *remedyPlan) layBreaks(t *theme) {
 
 // affectedItem is one workload with everything that would happen to it.
 func affectedItem(t *theme, w *preview.Workload) sheetItem {
-	groups := report.GroupEffects(w.Effects)
+	groups := effectsOf(w)
 	lay := func(width int, open bool) []sheetLine {
 		mark := foldMark(len(groups) > 0, open)
 		// Its name is shown as a whole, and beside it what there is room for.
@@ -297,6 +299,15 @@ func affectedItem(t *theme, w *preview.Workload) sheetItem {
 		return lines
 	}
 	return sheetItem{folds: len(groups) > 0, lay: lay}
+}
+
+// effectsOf are the effects on a workload, the worst first.
+func effectsOf(w *preview.Workload) []report.EffectGroup {
+	groups, worst := report.GroupEffects(w.Effects), preview.Outcomes()
+	slices.SortStableFunc(groups, func(a, b report.EffectGroup) int {
+		return cmp.Compare(slices.Index(worst, a.Outcome), slices.Index(worst, b.Outcome))
+	})
+	return groups
 }
 
 // effectLines say what happens, where, why, and what would avoid it.

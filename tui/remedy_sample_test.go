@@ -59,7 +59,7 @@ func plainPlan() *RemedyPlan {
 	work := func(name string, outcome preview.Outcome, pods int, effects ...preview.Effect) preview.Workload {
 		return preview.Workload{Workload: scan.Workload{Namespace: "shop", Kind: "Deployment", Name: name}, Outcome: outcome, Pods: pods, Effects: effects}
 	}
-	cart := work("cart", preview.Breaks, 3, probe, other, exec)
+	cart := work("cart", preview.Breaks, 3, exec, probe, other)
 	cart.Accepted = "exception: moves to httpGet in December"
 	return &RemedyPlan{
 		Word: "prod-eu", Command: "escape-scanner remediate apply -A --level baseline --action block",
