@@ -134,7 +134,7 @@ func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		a.view = viewWorkloads
 		return a, a.screens[viewWorkloads].update(d, msg)
 	case tea.KeyMsg:
-		return a, a.key(msg)
+		return a, a.pressed(msg)
 	case tea.MouseMsg:
 		return a, a.mouse(msg)
 	}
@@ -159,6 +159,19 @@ func (a *app) rest(msg tea.Msg) tea.Cmd {
 func (a *app) show(to gotoMsg) tea.Cmd {
 	a.view = to.view
 	return a.screens[to.view].update(a.desk, to)
+}
+
+// pressed takes in keys. Several that were pressed fast, or came late over a slow line, are
+// read as one, and each means what it means alone. What is pasted is text, and no keys.
+func (a *app) pressed(msg tea.KeyMsg) tea.Cmd {
+	if msg.Type != tea.KeyRunes || msg.Paste || msg.Alt || len(msg.Runes) < 2 {
+		return a.key(msg)
+	}
+	cmds := make([]tea.Cmd, len(msg.Runes))
+	for i, r := range msg.Runes {
+		cmds[i] = a.key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+	}
+	return tea.Batch(cmds...)
 }
 
 // key is where keys that mean the same everywhere are known.
