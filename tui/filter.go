@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,15 +51,18 @@ const (
 
 // parseFilter reads terms with blanks between them: key:value, where values may be
 // several with commas between them, or a text; with ! before it a term must not match.
-// more are the view's own keys.
+// more are the view's own keys. With an error, which is about the first term that cannot
+// be read, the filter has those that can.
 func parseFilter(text string, more ...filterKey) (filter, error) {
 	var f filter
+	var failed error
 	for word := range strings.FieldsSeq(text) {
 		term := filterTerm{}
 		rest, not := strings.CutPrefix(word, "!")
 		term.not = not
 		if rest == "" {
-			return filter{}, errors.New("! wants a term behind it")
+			failed = cmp.Or(failed, errors.New("! wants a term behind it"))
+			continue
 		}
 		key, value, keyed := strings.Cut(rest, ":")
 		if !keyed {
@@ -68,11 +72,12 @@ func parseFilter(text string, more ...filterKey) (filter, error) {
 		}
 		term.key = strings.ToLower(key)
 		if err := term.take(value, more); err != nil {
-			return filter{}, err
+			failed = cmp.Or(failed, err)
+			continue
 		}
 		f.terms = append(f.terms, term)
 	}
-	return f, nil
+	return f, failed
 }
 
 // take reads the values of a key.

@@ -10,10 +10,10 @@ import (
 )
 
 // filterBar is the line in which a filter is typed. What is typed holds at once, as long
-// as it can be read; else it says why, and the filter of before goes on.
+// as it can be read; else it says why, and the terms that can be read go on.
 type filterBar struct {
 	more []filterKey
-	// text is what was typed, filter what holds, failed why text does not.
+	// text is what was typed, filter what holds of it, failed why not all does.
 	text   string
 	filter filter
 	failed string
@@ -32,16 +32,14 @@ func (b *filterBar) start(d *desk) {
 
 // set takes another text, as of another view. changed tells whether another filter holds.
 func (b *filterBar) set(text string) (changed bool) {
-	if text == b.text && b.failed == "" {
+	if text == b.text {
 		return false
 	}
-	b.text = text
-	f, err := parseFilter(text, b.more...)
-	if err != nil {
+	var err error
+	b.text, b.failed = text, ""
+	if b.filter, err = parseFilter(text, b.more...); err != nil {
 		b.failed = err.Error()
-		return false
 	}
-	b.filter, b.failed = f, ""
 	return true
 }
 
@@ -69,7 +67,11 @@ func (b *filterBar) seen() bool { return b.open || b.text != "" }
 
 // draw is one line: the filter, or why it cannot be read, and at the right how many match.
 func (b *filterBar) draw(d *desk, width int, count string) string {
-	room := width - 2 - ansi.StringWidth(count)
+	room := width - 3 - ansi.StringWidth(count)
+	if b.failed != "" {
+		// Both are seen, and where there is little room the end of what is typed.
+		count, room = "", max(14, width-4-ansi.StringWidth(b.failed))
+	}
 	var line string
 	if b.open {
 		b.input.Width = max(4, min(room, max(ansi.StringWidth(b.input.Value())+2, 16))-3)
@@ -78,11 +80,8 @@ func (b *filterBar) draw(d *desk, width int, count string) string {
 		line = " " + d.theme.accent.Render("/"+clean(b.text, max(1, room-2)))
 	}
 	if b.failed != "" {
-		if left := room - ansi.StringWidth(line) - 2; left >= 12 {
-			line += "  " + d.theme.errorText.Render(clean(b.failed, left))
-			return pad(line, width)
-		}
-		return pad(" "+d.theme.errorText.Render(clean(b.failed, width-1)), width)
+		line += "  "
+		return line + d.theme.errorText.Render(clean(b.failed, width-1-ansi.StringWidth(line)))
 	}
 	return pad(line, width-1-ansi.StringWidth(count)) + d.theme.dim.Render(count) + " "
 }

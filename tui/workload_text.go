@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -103,7 +102,7 @@ func (v *workload) titleLines(d *desk, width int) []string {
 	}
 	lines := []string{line}
 	if !v.gone.IsZero() {
-		text := "It is gone since " + v.gone.Format("15:04:05") + ": this is what was known of it."
+		text := "Gone since " + v.gone.Format("15:04:05") + ": this is what was known of it."
 		lines = append(lines, wrapAt(" ", text, t.errorText, width)...)
 	}
 	return lines
@@ -211,7 +210,7 @@ func (x *oneText) layers() {
 			name, reason string
 			lines        []string
 		}{
-			{"Admission", cmp.Or(reopenReason(l), l.Admission.Reason), parts.Admission},
+			{"Admission", admissionReason(l), parts.Admission},
 			{"Runtime", l.Runtime.Reason, parts.Runtime},
 			{"Kernel", l.Kernel.Reason, parts.Kernel},
 		} {
@@ -254,11 +253,11 @@ func (x *oneText) part(title string, lines []string) {
 	})
 }
 
-// reopenReason is why admission would let an escape path in, or who refuses it: of a
-// workload without one that is what matters.
-func reopenReason(l *scan.Layers) string {
+// admissionReason is why admission answers as it does. Of a workload without an open path
+// it was asked whether one would be let in.
+func admissionReason(l *scan.Layers) string {
 	if len(l.Paths) > 0 {
-		return ""
+		return l.Admission.Reason
 	}
 	return l.ReopenReason
 }

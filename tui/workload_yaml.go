@@ -188,5 +188,9 @@ func copiedFixes(r *Row) (what, text string) {
 	if len(all) == 0 {
 		return "", ""
 	}
-	return counted(len(all), "fix"), strings.Join(all, "---\n")
+	what = "the fix"
+	if len(all) > 1 {
+		what = strconv.Itoa(len(all)) + " fixes"
+	}
+	return what, strings.Join(all, "---\n")
 }

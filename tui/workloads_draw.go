@@ -110,11 +110,14 @@ func (v *workloads) emptiness(d *desk) string {
 func (v *workloads) titleLine(d *desk, c *workColumns) string {
 	t := d.theme
 	count := counted(v.table.total, "workload")
+	if v.table.matched != v.table.total {
+		count = fmt.Sprintf("%d of %s", v.table.matched, count)
+	}
 	gap := "   "
 	if c.letters {
 		gap = "  "
 		if ansi.StringWidth(count+drawTally(t, v.table.tally, false)) > c.width-4 {
-			count = fmt.Sprint(v.table.total)
+			count = fmt.Sprint(v.table.matched)
 		}
 	}
 	tally := v.table.tally
