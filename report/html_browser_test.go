@@ -210,6 +210,7 @@ func (b *browser) open(t *testing.T, document []byte, opts tabOptions) *tab {
 	for _, domain := range []string{"Page", "Runtime", "Log", "Network"} {
 		p.call(domain+".enable", nil, nil)
 	}
+	p.call("Performance.enable", map[string]any{"timeDomain": "threadTicks"}, nil)
 	p.resize(opts.width, opts.height)
 	scheme, media := "light", ""
 	if opts.dark {

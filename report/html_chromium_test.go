@@ -119,9 +119,10 @@ func (p *tab) tooWide() string {
 // style. Colours that are mixed are told by a canvas.
 const contrastScript = `(() => {
 const pen = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
-const rgb = (colour, below) => { pen.fillStyle = below || "#fff"; pen.fillRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3); };
+const seen = {}, grounds = new Map();
+const rgb = (colour, below = "#fff") => seen[colour + below] = seen[colour + below] || (() => { pen.fillStyle = below; pen.fillRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3); })();
 const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-const behind = (e) => { const list = []; for (; e; e = e.parentElement) list.push(getComputedStyle(e).backgroundColor); return list.reverse().reduce((below, c) => "rgb(" + rgb(c, below).join(",") + ")", "#fff"); };
+const behind = (e) => { if (!e) return "#fff"; if (!grounds.has(e)) grounds.set(e, "rgb(" + rgb(getComputedStyle(e).backgroundColor, behind(e.parentElement)).join(",") + ")"); return grounds.get(e); };
 const low = {};
 for (const e of document.querySelectorAll("body *")) {
   if (!Array.from(e.childNodes).some((n) => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length || e.closest("svg,script,.skip")) continue;
@@ -341,6 +342,18 @@ func largeInABrowser(t *testing.T, b *browser) {
 	p := b.open(t, document, tabOptions{width: 1280, height: 900})
 	times := eval[map[string]float64](p, `(() => { const n = performance.getEntriesByType("navigation")[0], paint = performance.getEntriesByName("first-contentful-paint")[0];
 		return {interactive: n.domInteractive, loaded: n.loadEventEnd, painted: paint ? paint.startTime : 0}; })()`)
+	var metrics struct {
+		Metrics []struct {
+			Name  string
+			Value float64
+		}
+	}
+	p.call("Performance.getMetrics", nil, &metrics)
+	cpu := map[string]float64{}
+	for _, m := range metrics.Metrics {
+		cpu[m.Name] = 1000 * m.Value
+	}
+	t.Logf("the main thread has worked for %.0f ms: styles %.0f, layout %.0f, scripts %.0f", cpu["TaskDuration"], cpu["RecalcStyleDuration"], cpu["LayoutDuration"], cpu["ScriptDuration"])
 	narrowed := eval[float64](p, `(() => { const f = document.querySelector("input[type=search]"), at = performance.now(); f.value = "service-0007"; f.dispatchEvent(new Event("input", {bubbles: true})); document.body.offsetHeight; return performance.now() - at; })()`)
 	again := eval[float64](p, `(() => { const f = document.querySelector("input[type=search]"), at = performance.now(); f.value = "service-00"; f.dispatchEvent(new Event("input", {bubbles: true})); document.body.offsetHeight; return performance.now() - at; })()`)
 	t.Logf("%d bytes: interactive after %.0f ms, painted after %.0f ms, loaded after %.0f ms; a first search takes %.0f ms, the next one %.0f ms",

@@ -34,6 +34,7 @@ const goTo = () => {
   try { name = decodeURIComponent(name); } catch { /* It is no name then. */ }
   const there = name && document.getElementById(name);
   if (!there) return;
+  there.hidden = false;
   for (let e = there; e; e = e.parentElement) if (e.localName === "details") e.open = true;
   there.scrollIntoView({ behavior: "instant" });
 };
@@ -63,9 +64,8 @@ for (const button of all("button[data-open]")) {
   const words = [button.textContent, button.dataset.shut];
   button.hidden = false;
   button.addEventListener("click", () => {
-    const open = button.getAttribute("aria-pressed") !== "true";
+    const open = button.textContent === words[0];
     for (const d of all("details", list)) if (!d.hidden) d.open = open;
-    button.setAttribute("aria-pressed", String(open));
     button.textContent = words[open ? 1 : 0];
   });
 }
