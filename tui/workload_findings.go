@@ -73,11 +73,9 @@ func (c *matrixColumns) heads(t *theme) string {
 	if c.words {
 		names = [3]string{"ADMISSION", "RUNTIME", "KERNEL"}
 	}
-	line := " " + t.title.Render(pad("Escape paths", c.path+11)) + t.dim.Render(pad("CONTAINER", c.container))
-	for i, name := range names {
-		line += t.dim.Render(pad(name, c.cells[i]))
-	}
-	return line
+	heads := pad("CONTAINER", c.container)
+	return " " + t.title.Render(pad("Escape paths", c.path+11)) +
+		t.dim.Render(heads+pad(names[0], c.cells[0])+pad(names[1], c.cells[1])+names[2])
 }
 
 func (c *matrixColumns) row(t *theme, p *scan.PathLayers) string {
@@ -86,24 +84,25 @@ func (c *matrixColumns) row(t *theme, p *scan.PathLayers) string {
 		name = "-"
 	}
 	style, mark := pathTone(t, p.State)
+	var line strings.Builder
 	if c.letters {
-		line := " " + style.Render(mark) + " " + cell(p.Path, c.path-1) + " " + cell(name, c.container-1) + "  "
+		line.WriteString(" " + style.Render(mark) + " " + cell(p.Path, c.path-1) + " " + cell(name, c.container-1) + "  ")
 		for _, l := range []*scan.Cell{&p.Admission, &p.Runtime, &p.Kernel} {
 			tone := stopsTone(l.Answer)
-			line += t.tone(tone).Render(toneMark(tone))
+			line.WriteString(t.tone(tone).Render(toneMark(tone)))
 		}
-		return line
+		return line.String()
 	}
-	line := " " + style.Render(cell(mark+" "+string(p.State), 10)) + " " + cell(p.Path, c.path-1) + " " + cell(name, c.container-1) + " "
+	line.WriteString(" " + style.Render(cell(mark+" "+string(p.State), 10)) + " " + cell(p.Path, c.path-1) + " " + cell(name, c.container-1) + " ")
 	for i, l := range []*scan.Cell{&p.Admission, &p.Runtime, &p.Kernel} {
 		tone := stopsTone(l.Answer)
 		text := toneMark(tone) + " " + stopsWord(l.Answer, c.words)
 		if c.words && l.Grade != "" {
 			text += " (" + string(l.Grade) + ")"
 		}
-		line += t.tone(tone).Render(cell(text, c.cells[i]-1)) + " "
+		line.WriteString(t.tone(tone).Render(cell(text, c.cells[i]-1)) + " ")
 	}
-	return line
+	return line.String()
 }
 
 // reasons say of a path why each layer does what it does, and by whom.

@@ -25,10 +25,10 @@ type workColumns struct {
 // What the columns take, with the blanks behind them.
 const (
 	verdictCells, severityCells = 11, 10
-	admCells, runCells          = 12, 21
+	admCells, runCells          = 11, 21
 	krnCells                    = 16
 	markCells, layerMarkCells   = 2, 5
-	pathsCells, podsCells       = 7, 7
+	pathsCells, podsCells       = 7, 6
 	narrowPaths, narrowPods     = 4, 5
 	groupCells                  = 18
 	wordsWidth, lettersWidth    = 112, 64
@@ -336,7 +336,7 @@ func (v *workloads) drawRow(d *desk, c *workColumns, w *workRow, grouped bool, b
 	v.drawLayers(d, c, w, b, &s)
 	s.WriteString(v.drawMark(d, c, w, b))
 	name := w.workload.String()
-	if c.letters {
+	if c.letters || !grouped && !c.words {
 		name = shortKind(w.workload)
 	}
 	if grouped {

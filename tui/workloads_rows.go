@@ -13,9 +13,10 @@ import (
 type workRow struct {
 	*Row
 	filtered
-	// rank is that of the verdict, index the place in the order of names.
-	rank, index int
-	pods, open  int
+	// rank is that of the verdict, weight that of the severity, and index the place in the
+	// order of names.
+	rank, weight, index int
+	pods, open          int
 	// exception marks what is no workload: an exception that does not do its work.
 	exception bool
 }
@@ -91,7 +92,7 @@ func newWorkRow(r *Row, index int) *workRow {
 		w.pods, w.open = r.Verdict.Pods, len(r.Verdict.Paths)
 	}
 	w.workload, w.severity = r.Ref.Workload, rowSeverity(r)
-	w.text = strings.ToLower(r.Ref.Workload.String())
+	w.weight = w.severity.Rank()
 	return w
 }
 
@@ -116,9 +117,9 @@ func rowSeverity(r *Row) scan.Severity {
 func (o workOrder) compare(a, b *workRow) int {
 	switch o {
 	case byVerdict:
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.severity.Rank(), a.severity.Rank()))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.weight, a.weight))
 	case bySeverity:
-		return cmp.Or(cmp.Compare(b.severity.Rank(), a.severity.Rank()), cmp.Compare(a.rank, b.rank))
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.rank, b.rank))
 	case byPaths:
 		return cmp.Compare(b.open, a.open)
 	case byPods:
@@ -162,7 +163,12 @@ func (t *workTable) take(rows []*Row) {
 func (t *workTable) arrange(f *filter, order workOrder, reverse, flat bool, folded map[string]bool) {
 	t.rows = make([]*workRow, 0, len(t.all))
 	t.matched, t.tally = 0, [5]int{}
+	plain := slices.ContainsFunc(f.terms, func(t filterTerm) bool { return t.key == "" })
 	for _, w := range t.all {
+		if plain && w.text == "" {
+			// Letters that are typed find it made.
+			w.text = strings.ToLower(w.workload.String())
+		}
 		if !f.empty() && !f.matches(&w.filtered) {
 			continue
 		}

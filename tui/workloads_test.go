@@ -231,7 +231,7 @@ func TestWorkloadsCursorStays(t *testing.T) {
 	if v.under() != "site" || v.list.cursor != 41 {
 		t.Errorf("after new rows at %s, %d", v.under(), v.list.cursor)
 	}
-	s.wants("›E exposed  high        web/Deployment/site")
+	s.wants("›E exposed  high        web/deploy/site")
 	s.press("s", "s", "S", "o")
 	s.View()
 	if v.under() != "site" {
