@@ -372,8 +372,11 @@ func (v *remedyView) drawApplying(d *desk, width, height int) []string {
 	}
 	title := t.title.Render(clean(what+a.plan.cluster()+" … "+seconds(d, a.since), width-2))
 	how := t.dim.Render("x stops between two changes")
-	if a.stopping {
+	switch {
+	case a.stopping:
 		how = t.poor.Render("stopping between two changes …")
+	case a.between(done):
+		how = t.dim.Render("waiting for what can be verified; x stops")
 	}
 	cells := max(10, min(40, width-20))
 	gauge := " " + t.accent.Render(pad(bar(done, total, cells), cells)) + "▏" + fmt.Sprintf("%d/%d", done, total)
@@ -391,6 +394,15 @@ func (v *remedyView) drawApplying(d *desk, width, height int) []string {
 	}
 	from, to := a.page.part()
 	return append(head, a.shown[from:to]...)
+}
+
+// between tells whether all changes of a stage are made, so that they are verified now.
+func (a *applying) between(done int) bool {
+	changes := a.plan.View.Plan.Changes
+	if done < 1 || done > len(changes) {
+		return false
+	}
+	return done == len(changes) || changes[done].Stage != changes[done-1].Stage
 }
 
 // wrap breaks lines of progress that are not yet, or not for this width.

@@ -3,8 +3,6 @@ package tui
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -18,24 +16,21 @@ import (
 // what it comes to. What is called later waits for it, and so does the end of the
 // program, even where the command never runs.
 func (v *remedyView) call(d *desk, do func() tea.Msg) tea.Cmd {
-	done := make(chan func() tea.Msg, 1)
+	done := make(chan tea.Msg, 1)
 	d.working.Go(func() {
 		v.turn <- struct{}{}
 		defer func() { <-v.turn }()
 		defer func() {
 			if why := recover(); why != nil {
-				// Where a command panics the terminal is put right again.
-				text := fmt.Sprintf("%v\n%s", why, debug.Stack())
-				done <- func() tea.Msg { panic(text) }
+				done <- panicMsg{newPanicError(why)}
 			}
 		}()
-		msg := do()
-		done <- func() tea.Msg { return msg }
+		done <- do()
 	})
 	return func() tea.Msg {
 		select {
 		case msg := <-done:
-			return msg()
+			return msg
 		case <-d.ctx.Done():
 			return nil
 		}

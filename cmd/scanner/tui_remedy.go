@@ -80,7 +80,7 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 		return nil, err
 	}
 	p.view.Next = p.next(r.app, flags)
-	plan := &tui.RemedyPlan{View: p.view, Word: p.patient.name, Command: r.command("apply", flags)}
+	plan := &tui.RemedyPlan{View: p.view, Idle: p.view.Plan.Idle(), Word: p.patient.name, Command: r.command("apply", flags)}
 	switch o := obstacleTo(p, cfg); {
 	case r.demo:
 		plan.Refused = demoRefusal
@@ -126,7 +126,7 @@ func (r *screenRemedy) Rollback(ctx context.Context) (*tui.RemedyPlan, error) {
 	}
 	plan := &tui.RemedyPlan{
 		View: report.Remediation{Tool: "escape-scanner", Version: r.version, Time: r.now(), Cluster: p.name, ServerVersion: version, Plan: back},
-		Word: p.name, Command: r.command("rollback", flags),
+		Idle: back.Idle(), Word: p.name, Command: r.command("rollback", flags),
 	}
 	r.keep(plan, func(ctx context.Context, told func(remediate.Progress)) (*remediate.Result, error) {
 		check := func(ctx context.Context) []remediate.Check { return asBefore(ctx, p.writes, back) }
