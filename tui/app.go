@@ -42,7 +42,8 @@ type overlay interface {
 	// update takes in a key; done is true when the overlay is to go.
 	update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd)
 	draw(d *desk, width, height int) []string
-	typing() bool
+	// keys are those that mean something in it.
+	keys(d *desk) []key.Binding
 }
 
 var _ tea.Model = (*app)(nil)

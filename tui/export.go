@@ -49,7 +49,9 @@ func (x *export) name(d *desk) {
 	x.path.CursorEnd()
 }
 
-func (x *export) typing() bool { return true }
+func (x *export) keys(d *desk) []key.Binding {
+	return []key.Binding{d.keys.Format, d.keys.Accept, d.keys.Cancel}
+}
 
 func (x *export) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
 	switch msg := msg.(type) {
@@ -77,11 +79,11 @@ func (x *export) key(d *desk, msg tea.KeyMsg) (done bool, cmd tea.Cmd) {
 		return true, nil
 	case formats == 0 || d.opts.Export == nil:
 		return true, nil
-	case key.Matches(msg, d.keys.NextView):
+	case key.Matches(msg, d.keys.Format):
 		x.format = (x.format + 1) % formats
 		x.name(d)
 		return false, nil
-	case key.Matches(msg, d.keys.PrevView):
+	case key.Matches(msg, d.keys.FormatBack):
 		x.format = (x.format + formats - 1) % formats
 		x.name(d)
 		return false, nil
@@ -129,8 +131,7 @@ func (x *export) draw(d *desk, width, _ int) []string {
 		formats.WriteString(text)
 	}
 	x.path.Width = max(1, width-11)
-	lines = append(lines, " format "+formats.String(), " file    "+x.path.View(), "",
-		" "+hints(d, []key.Binding{d.keys.NextView, d.keys.Accept, d.keys.Cancel}, width-1))
+	lines = append(lines, " format "+formats.String(), " file    "+x.path.View())
 	switch {
 	case x.writing:
 		lines = append(lines, "", t.accent.Render(" writing …"))

@@ -99,7 +99,7 @@ func (a *app) foot() string {
 	}
 	bindings := append(a.screens[a.view].keys(d), d.keys.Help, d.keys.Quit)
 	if a.over != nil {
-		bindings = []key.Binding{d.keys.Cancel}
+		bindings = a.over.keys(d)
 	} else if a.screens[a.view].typing() {
 		bindings = a.screens[a.view].keys(d)
 	}

@@ -101,6 +101,10 @@ func (s *stage) send(msg tea.Msg) {
 			s.do(cmd)
 		}
 		return
+	case tickMsg:
+		// The command for the next one would wait too.
+		s.desk.now = time.Time(msg)
+		return
 	case snapMsg:
 		// The command that waits for the next one would wait.
 		s.desk.snap, s.desk.now = msg.snap, s.desk.opts.now()

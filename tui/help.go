@@ -16,7 +16,9 @@ type help struct {
 
 func newHelp(here []key.Binding) *help { return &help{here: here} }
 
-func (h *help) typing() bool { return false }
+func (h *help) keys(d *desk) []key.Binding {
+	return []key.Binding{d.keys.Down, d.keys.Up, d.keys.Back}
+}
 
 func (h *help) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
 	if h.text.update(d.keys, msg) {
@@ -36,8 +38,9 @@ func (h *help) draw(d *desk, width, height int) []string {
 	lines = append(lines, h.section(d, "In lists", []key.Binding{
 		k.Up, k.Down, k.PageUp, k.PageDown, k.HalfUp, k.HalfDown, k.Top, k.Bottom, k.Left, k.Right, k.Open, k.Back,
 	}, width)...)
-	lines = append(lines, "", d.theme.dim.Render(" The mouse wheel scrolls, a click chooses, a second one opens."),
-		d.theme.dim.Render(" Verdicts: E exposed  ? unknown  G guarded  C closed  S sealed"))
+	lines = append(lines, "")
+	lines = append(lines, wrapAt(" ", "The mouse wheel scrolls, a click chooses, a second one opens.", d.theme.dim, width)...)
+	lines = append(lines, wrapAt(" ", "Verdicts: E exposed, ? unknown, G guarded, C closed, S sealed.", d.theme.dim, width)...)
 	h.text.fit(len(lines), height)
 	from, to := h.text.part()
 	return lines[from:to]
@@ -68,7 +71,9 @@ type messages struct{ text pager }
 
 func newMessages() *messages { return &messages{} }
 
-func (m *messages) typing() bool { return false }
+func (m *messages) keys(d *desk) []key.Binding {
+	return []key.Binding{d.keys.Down, d.keys.Up, d.keys.Back}
+}
 
 func (m *messages) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
 	if m.text.update(d.keys, msg) {

@@ -24,7 +24,7 @@ type KeyMap struct {
 	// Of the view that remediates.
 	Plan, Apply, Rollback, Stop, Choose, Diff, Preview, Summary key.Binding
 	// In a field or a question.
-	Accept, Cancel key.Binding
+	Accept, Cancel, Format, FormatBack key.Binding
 }
 
 // newKeyMap is the one place where keys are said.
@@ -85,6 +85,9 @@ func newKeyMap() *KeyMap {
 		Summary:   bind("s", "s", "summary"),
 		Accept:    bind("enter", "enter", "accept"),
 		Cancel:    bind("esc", "esc", "cancel"),
+		Format:    bind("tab", "tab", "next format"),
+
+		FormatBack: bind("shift+tab", "shift+tab", "format before"),
 	}
 }
 
