@@ -123,20 +123,20 @@ func (h *htmlReport) head(p *page, end *scan.End) {
 	if s.Cluster != "" {
 		p.Title = s.Cluster
 	}
-	scanned := plural(end.Workloads, "workload")
+	scanned := []string{plural(end.Workloads, "workload")}
 	for _, n := range []struct {
 		count int
 		what  string
 	}{{end.Pods, "pod"}, {end.Documents, "document"}, {len(h.nodes), "node"}} {
 		if n.count > 0 {
-			scanned += ", " + plural(n.count, n.what)
+			scanned = append(scanned, plural(n.count, n.what))
 		}
 	}
 	if end.Skipped > 0 {
-		scanned += fmt.Sprintf(" (%s without pods skipped)", plural(end.Skipped, "document"))
+		scanned = append(scanned, plural(end.Skipped, "document")+" without pods skipped")
 	}
 	for _, f := range []pageFact{
-		{"Scanned", scanned},
+		{"Scanned", strings.Join(scanned, ", ")},
 		{"Time", utc(s.Time)},
 		{"Source", string(s.Source)},
 		{"Kubernetes", s.ServerVersion},
