@@ -203,7 +203,7 @@ func (s *sheet) text(item int) string {
 	for _, line := range s.items[item].lay(wide, true) {
 		b.WriteString(strings.TrimRight(ansi.Strip(line.text), " ") + "\n")
 	}
-	return strings.TrimRight(b.String(), "\n")
+	return strings.TrimPrefix(strings.TrimRight(b.String(), "\n"), foldMark(true, true))
 }
 
 // remedyPage is text that scrolls and has no cursor. Its lines are made once a width.

@@ -541,7 +541,7 @@ func TestRemedyCopies(t *testing.T) {
 				t.Errorf("%v: %q is not in\n%s", c.keys, want, copied[0])
 			}
 		}
-		if strings.ContainsAny(copied[0], "\x1b\x07\u202e") {
+		if strings.ContainsAny(copied[0], "\x1b\x07\u202e▸▾") {
 			t.Errorf("%v: not clean: %q", c.keys, copied[0])
 		}
 	}
