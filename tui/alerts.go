@@ -24,16 +24,19 @@ type alerts struct {
 	items []alertItem
 	// shown is how many of them are alerts.
 	shown int
-	tally alertTally
+	// texts are the alerts in small letters, as far as a filter asked; nextTexts are those
+	// of the picture that is taken in.
+	texts, nextTexts map[*scan.Alert]string
+	tally            alertTally
 
 	// at is the name of the line's thing that the cursor is on. It stays on it, where on
 	// the screen it stands too; follow is true while it stays on the first line instead.
-	at     string
+	at     itemID
 	follow bool
 	lines  list
 	// unfolded are those that have their detail below them, and begins the line at which
 	// each item begins.
-	unfolded map[string]bool
+	unfolded map[itemID]bool
 	begins   []int
 
 	// opened is what is shown alone, nil for the list.
@@ -44,7 +47,7 @@ type alerts struct {
 }
 
 func newAlerts() *alerts {
-	return &alerts{bar: filterBar{more: alertKeys()}, stale: true, follow: true, unfolded: map[string]bool{}}
+	return &alerts{bar: filterBar{more: alertKeys()}, stale: true, follow: true, unfolded: map[itemID]bool{}}
 }
 
 func (v *alerts) look(d *desk) {
@@ -116,7 +119,7 @@ func (v *alerts) goTo(msg gotoMsg) {
 
 // again is for a new filter: the list begins at its first line.
 func (v *alerts) again() {
-	v.stale, v.follow, v.at = true, true, ""
+	v.stale, v.follow, v.at = true, true, itemID{}
 	v.lines.cursor, v.lines.top = 0, 0
 }
 

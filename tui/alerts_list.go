@@ -13,16 +13,23 @@ import (
 type alertItem struct {
 	alert *scan.Alert
 	lost  *scan.Lost
-	// told is when it was told first, among the others.
+	// told is when it was told first, among the others, and at its time, for the order.
 	told int
+	at   int64
 }
 
-// id is its name, which stays the same while it goes on.
-func (it *alertItem) id() string {
+// itemID is the name of a thing of the list, which stays the same while it goes on.
+type itemID struct {
+	lost bool
+	id   string
+}
+
+// id is its name.
+func (it *alertItem) id() itemID {
 	if it.alert != nil {
-		return "alert " + it.alert.ID
+		return itemID{false, it.alert.ID}
 	}
-	return "lost " + it.lost.ID
+	return itemID{true, it.lost.ID}
 }
 
 // kind orders alerts and gaps of one time: a gap comes after.
@@ -33,15 +40,12 @@ func (it *alertItem) kind() int {
 	return 1
 }
 
-// time is when it changed last. A gap that lasts stands where it began.
-func (it *alertItem) time() time.Time {
-	switch {
-	case it.alert != nil:
-		return it.alert.Last
-	case it.lost.To.IsZero():
-		return it.lost.From
+// lostTime is when a gap changed last: one that lasts stands where it began.
+func lostTime(l *scan.Lost) time.Time {
+	if l.To.IsZero() {
+		return l.From
 	}
-	return it.lost.To
+	return l.To
 }
 
 // ref is the row of its workload; ok is false where none is named.
@@ -127,9 +131,20 @@ func (v *alerts) shows(a *scan.Alert) bool {
 	}
 	return v.bar.filter.matches(&filtered{
 		workload: a.Workload, verdict: verdict, severity: a.Severity, paths: a.Paths,
-		text: searchText(a.Workload.String(), a.Process, a.Resource, a.Policy, a.Container, a.Pod, a.Node, a.Reason),
+		text: v.text(a),
 		more: func(string) string { return strings.ReplaceAll(string(a.Class), " ", "-") },
 	})
+}
+
+// text is what plain words are looked for in of an alert. It is kept as long as the alert
+// is in the picture.
+func (v *alerts) text(a *scan.Alert) string {
+	text, known := v.texts[a]
+	if !known {
+		text = searchText(a.Workload.String(), a.Process, a.Resource, a.Policy, a.Container, a.Pod, a.Node, a.Reason)
+	}
+	v.nextTexts[a] = text
+	return text
 }
 
 // showsLost is shows for a gap: what is missing may be what is looked for, unless it is
@@ -207,20 +222,22 @@ func (v *alerts) arrange(d *desk) {
 			v.tally.lasts = l
 		}
 	}
+	v.nextTexts = map[*scan.Alert]string{}
 	// What is told last goes before what was told at the same time.
 	for i, a := range slices.Backward(s.Alerts) {
 		if v.shows(a) {
-			v.items = append(v.items, alertItem{alert: a, told: i})
+			v.items = append(v.items, alertItem{alert: a, told: i, at: a.Last.UnixNano()})
 		}
 	}
 	v.shown = len(v.items)
+	v.texts, v.nextTexts = v.nextTexts, nil
 	for i, l := range slices.Backward(s.Lost) {
 		if v.showsLost(l) {
-			v.items = append(v.items, alertItem{lost: l, told: i})
+			v.items = append(v.items, alertItem{lost: l, told: i, at: lostTime(l).UnixNano()})
 		}
 	}
 	slices.SortFunc(v.items, func(a, b alertItem) int {
-		return cmp.Or(b.time().Compare(a.time()), cmp.Compare(b.told, a.told), cmp.Compare(b.kind(), a.kind()))
+		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.told, a.told), cmp.Compare(b.kind(), a.kind()))
 	})
 	v.forgetFolds(s)
 	v.place(d)
@@ -231,14 +248,14 @@ func (v *alerts) forgetFolds(s *Snapshot) {
 	if len(v.unfolded) == 0 {
 		return
 	}
-	kept := map[string]bool{}
+	kept := map[itemID]bool{}
 	for _, a := range s.Alerts {
-		if id := (&alertItem{alert: a}).id(); v.unfolded[id] {
+		if id := (itemID{false, a.ID}); v.unfolded[id] {
 			kept[id] = true
 		}
 	}
 	for _, l := range s.Lost {
-		if id := (&alertItem{lost: l}).id(); v.unfolded[id] {
+		if id := (itemID{true, l.ID}); v.unfolded[id] {
 			kept[id] = true
 		}
 	}
@@ -252,7 +269,7 @@ func (v *alerts) place(d *desk) {
 		within = v.lines.cursor - v.begins[i]
 	}
 	v.measure(d)
-	if v.follow || v.at == "" {
+	if v.follow || v.at == (itemID{}) {
 		v.lines.cursor, v.lines.top = 0, 0
 		v.lines.fit(v.lines.length, v.lines.height)
 	} else if i := slices.IndexFunc(v.items, func(it alertItem) bool { return it.id() == v.at }); i >= 0 {

@@ -123,9 +123,9 @@ func TestAlertsOrder(t *testing.T) {
 	s.text()
 	var order []string
 	for _, it := range alertsOf(s).items {
-		order = append(order, it.id())
+		order = append(order, fmt.Sprint(it.id()))
 	}
-	if want := []string{"alert same", "alert new", "lost gap", "alert old"}; !slices.Equal(order, want) {
+	if want := []string{"{false same}", "{false new}", "{true gap}", "{false old}"}; !slices.Equal(order, want) {
 		t.Errorf("have %q, want %q", order, want)
 	}
 	s.wants("EVIDENCE LOST from 09:35:00 to 10:34:30 (throttled)")
@@ -230,7 +230,7 @@ func TestAlertsKeys(t *testing.T) {
 	// Folds.
 	s.press(" ")
 	s.wants("process    /bin/a059")
-	if v.lines.length <= 60 || !v.unfolded["alert a059"] {
+	if v.lines.length <= 60 || !v.unfolded[itemID{id: "a059"}] {
 		t.Errorf("space unfolds nothing: %d lines", v.lines.length)
 	}
 	s.press("j", "j", "left")
