@@ -1,10 +1,9 @@
-package report_test
+package report
 
 import (
 	"slices"
 	"testing"
 
-	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/admission"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
@@ -16,28 +15,28 @@ func TestNodeWords(t *testing.T) {
 	for _, c := range []struct {
 		e                    *kernel.Enforcement
 		cell, enforces, says string
-		tone                 report.Tone
+		tone                 Tone
 	}{
-		{nil, "not judged", "what it enforces was not judged", "", report.ToneUnknown},
+		{nil, "not judged", "what it enforces was not judged", "", ToneUnknown},
 		{
 			&kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Grade: kernel.Proven, Enforcer: "bpf", Agent: kernel.Yes},
-			"proven", "enforces (bpf, proven)", "KubeArmor ready", report.ToneGood,
+			"proven", "enforces (bpf, proven)", "KubeArmor ready", ToneGood,
 		},
 		{
 			&kernel.Enforcement{Capabilities: kernel.No, Processes: kernel.Yes, Grade: kernel.Claimed, Enforcer: "apparmor", Agent: kernel.Unknown},
-			"processes only", "enforces processes, not capabilities (apparmor, claimed)", "KubeArmor unknown", report.TonePoor,
+			"processes only", "enforces processes, not capabilities (apparmor, claimed)", "KubeArmor unknown", TonePoor,
 		},
 		{
 			&kernel.Enforcement{Capabilities: kernel.No, Processes: kernel.No, Agent: kernel.No},
-			"none", "does not enforce", "no KubeArmor ready", report.ToneBad,
+			"none", "does not enforce", "no KubeArmor ready", ToneBad,
 		},
 		{
 			&kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Grade: kernel.Hinted, Agent: kernel.Unknown},
-			"unknown hinted", "enforces (hinted)", "KubeArmor unknown", report.ToneUnknown,
+			"unknown hinted", "enforces (hinted)", "KubeArmor unknown", ToneUnknown,
 		},
 	} {
-		cell := report.NodeCell(c.e)
-		enforces, agent := report.NodeWords(c.e)
+		cell := NodeCell(c.e)
+		enforces, agent := NodeWords(c.e)
 		if cell.Text != c.cell || cell.Tone != c.tone || enforces != c.enforces || agent != c.says {
 			t.Errorf("%+v is %q (%s), %q, %q", c.e, cell.Text, cell.Tone, enforces, agent)
 		}
@@ -53,7 +52,7 @@ func TestCompareNodes(t *testing.T) {
 		node("f", kernel.Yes, kernel.Yes), node("e", kernel.Yes, kernel.Yes), node("d", kernel.Yes, kernel.Yes, "but"),
 		node("c", kernel.No, kernel.Yes), node("b", kernel.No, kernel.No), {Name: "a"},
 	}
-	slices.SortFunc(nodes, report.CompareNodes)
+	slices.SortFunc(nodes, CompareNodes)
 	var names string
 	for _, n := range nodes {
 		names += n.Name
@@ -81,8 +80,8 @@ func TestSpeaksOf(t *testing.T) {
 		{scan.Finding{Category: scan.CategoryPolicy, Workload: scan.Workload{Kind: "Deployment", Namespace: "shop", Name: "tools"}}, local, false},
 		{scan.Finding{Category: scan.CategoryEscape, Policies: []string{"KubeArmorPolicy shop/tools"}}, local, false},
 	} {
-		if got := report.SpeaksOf(&c.f, c.p); got != c.want {
-			t.Errorf("%+v speaks of %s: %v", c.f, report.PolicyName(c.p), got)
+		if got := SpeaksOf(&c.f, c.p); got != c.want {
+			t.Errorf("%+v speaks of %s: %v", c.f, PolicyName(c.p), got)
 		}
 	}
 }
@@ -100,16 +99,16 @@ func TestDullOn(t *testing.T) {
 	for _, c := range []struct {
 		v    *scan.WorkloadVerdict
 		p    scan.Policy
-		want []report.Dull
+		want []Dull
 	}{
 		{nil, scan.Policy{}, nil},
 		{&scan.WorkloadVerdict{}, scan.Policy{}, nil},
-		{v, scan.Policy{Kind: "KubeArmorPolicy", Namespace: "shop", Name: "tools"}, []report.Dull{{Cause: "hostpid", Reason: "hostPID", Mend: "take it away"}}},
+		{v, scan.Policy{Kind: "KubeArmorPolicy", Namespace: "shop", Name: "tools"}, []Dull{{Cause: "hostpid", Reason: "hostPID", Mend: "take it away"}}},
 		{v, scan.Policy{Kind: "KubeArmorPolicy", Name: "tools"}, nil},
-		{v, scan.Policy{Kind: "ClusterPolicy", Name: "baseline"}, []report.Dull{{Cause: "audit", Reason: "only reports", Mend: "enforce"}}},
+		{v, scan.Policy{Kind: "ClusterPolicy", Name: "baseline"}, []Dull{{Cause: "audit", Reason: "only reports", Mend: "enforce"}}},
 	} {
-		if got := report.DullOn(c.v, &c.p); !slices.Equal(got, c.want) {
-			t.Errorf("%s does not bite for %v, want %v", report.PolicyName(&c.p), got, c.want)
+		if got := DullOn(c.v, &c.p); !slices.Equal(got, c.want) {
+			t.Errorf("%s does not bite for %v, want %v", PolicyName(&c.p), got, c.want)
 		}
 	}
 }
