@@ -11,7 +11,6 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/remediate"
 	"github.com/escape-scanner/escape-scanner/remediate/set"
-	"github.com/escape-scanner/escape-scanner/scan"
 )
 
 // click presses the left button on a line that has a text, within the view.
