@@ -93,7 +93,7 @@ func TestRemedyGoldenAtWork(t *testing.T) {
 			s.press("p")
 			s.later(3 * time.Second)
 			s.golden("remedy-planning-" + size.name)
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			s.settle()
 			s.press("a", "prod-eu", "enter")
 			s.later(5 * time.Second)

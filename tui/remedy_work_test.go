@@ -20,7 +20,7 @@ func slowPlan(ctx context.Context, _ RemedyAsk) (*RemedyPlan, error) {
 	case <-time.After(time.Minute):
 		return plainPlan(), nil
 	case <-ctx.Done():
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		return nil, fmt.Errorf("namespaces: %w", ctx.Err())
 	}
 }
@@ -34,7 +34,7 @@ func slowApply(ctx context.Context, p *RemedyPlan, progress func(remediate.Progr
 			r.Left = len(changes) - i
 			return r, fmt.Errorf("stage %s: %w", changes[i].Stage, ctx.Err())
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.Changes = append(r.Changes, changes[i])
 		progress(remediate.Progress{Stage: changes[i].Stage, Done: i + 1, Total: len(changes), Change: &changes[i]})
 	}
@@ -58,7 +58,7 @@ func TestRemedyPlanningIsCancelled(t *testing.T) {
 			s.press(k)
 			s.wantStage(remedyForm)
 			s.wants("Planning was cancelled. Nothing was changed.")
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			s.settle()
 			s.wantStage(remedyForm) // The answer comes too late to be one.
 			if asked, running, _ := f.state(); running != 0 || asked != 1 {
@@ -80,10 +80,10 @@ func TestRemedyOneAtATime(t *testing.T) {
 		if asked, _, _ := f.state(); asked != 1 {
 			t.Errorf("asked %d times while the first was ending", asked)
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		s.settle()
 		s.wantStage(remedyPlanning)
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		s.settle()
 		s.wantStage(remedyPlanned)
 		// The second was cancelled before its turn came, so that it was never asked.
@@ -104,10 +104,10 @@ func TestRemedyApplying(t *testing.T) {
 			t.Fatal("the program does not know that changes are made")
 		}
 		s.wants("nothing was made yet")
-		time.Sleep(1100 * time.Millisecond)
+		<-time.After(1100 * time.Millisecond)
 		s.settle()
 		s.wants("1/5", "waiting for what can be verified")
-		time.Sleep(1400 * time.Millisecond)
+		<-time.After(1400 * time.Millisecond)
 		s.settle()
 		s.wants("2/5", "x stops between two changes", "audit: KubeArmorPolicy shop/escape-to-host-tools created", "enforce: KubeArmorPolicy shop/escape-to-host-tools changed")
 		s.press("p", "r", "a", "d", "b", "s", "esc", "enter", " ", "home", "end")
@@ -121,7 +121,7 @@ func TestRemedyApplying(t *testing.T) {
 			t.Fatal("left while changes are made")
 		}
 		s.wants("changes are being made: x stops")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		s.settle()
 		s.wantStage(remedyDone)
 		s.wants("Applied to prod-eu")
@@ -140,13 +140,13 @@ func TestRemedyStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := theatreOf(t, 80, 24, &fakeRemedy{apply: slowApply})
 		s.press("p", "a", "prod-eu", "enter")
-		time.Sleep(1500 * time.Millisecond)
+		<-time.After(1500 * time.Millisecond)
 		s.settle()
 		s.press("x")
 		s.wants("stopping between two changes …")
 		s.wantStage(remedyApplying)
 		s.press("x", "x")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		s.settle()
 		s.wantStage(remedyDone)
 		s.wants("STOPPED in prod-eu", "1 created, 1 changed, 3 changes not made", "it was asked to stop", "Not come to")
@@ -161,10 +161,10 @@ func TestRemedyStoppedTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := theatreOf(t, 80, 24, &fakeRemedy{apply: slowApply})
 		s.press("p", "a", "prod-eu", "enter")
-		time.Sleep(4500 * time.Millisecond)
+		<-time.After(4500 * time.Millisecond)
 		s.settle()
 		s.press("x")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		s.settle()
 		s.wants("Applied to prod-eu")
 	})
@@ -178,14 +178,14 @@ func TestRemedyQuitWhileApplying(t *testing.T) {
 			f := &fakeRemedy{apply: slowApply}
 			s := theatreOf(t, 80, 24, f)
 			s.press("p", "a", "prod-eu", "enter")
-			time.Sleep(1500 * time.Millisecond)
+			<-time.After(1500 * time.Millisecond)
 			s.settle()
 			s.press(where, "ctrl+c", "ctrl+c")
 			if _, running, _ := f.state(); s.quit || running != 1 {
 				t.Fatalf("quit %v with %d at work", s.quit, running)
 			}
 			s.wants("stopping between two changes, then leaving")
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			s.settle()
 			if _, running, _ := f.state(); !s.quit || running != 0 {
 				t.Errorf("quit %v with %d at work", s.quit, running)
@@ -214,7 +214,7 @@ func TestRemedyProgramEnds(t *testing.T) {
 				s.press("p", "a", "prod-eu")
 				_, _ = s.Update(tea.KeyMsg{Type: tea.KeyEnter})
 			}
-			time.Sleep(1500 * time.Millisecond)
+			<-time.After(1500 * time.Millisecond)
 			cancel(errors.New("hung up"))
 			s.desk.working.Wait()
 			if asked, running, _ := f.state(); running != 0 || asked != 1 {
