@@ -74,7 +74,9 @@ func (b *filterBar) draw(d *desk, width int, count string) string {
 	}
 	var line string
 	if b.open {
-		b.input.Width = max(4, min(room, max(ansi.StringWidth(b.input.Value())+2, 16))-3)
+		b.input.Width = max(4, min(room-3, max(ansi.StringWidth(b.input.Value()), 13)))
+		// The part that is seen is chosen anew where the room is another.
+		b.input.SetCursor(b.input.Position())
 		line = " " + b.input.View()
 	} else {
 		line = " " + d.theme.accent.Render("/"+clean(b.text, max(1, room-2)))

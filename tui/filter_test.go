@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	tea "github.com/charmbracelet/bubbletea"
+
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -122,6 +124,26 @@ func TestFilterBarSaysWhatItCannotRead(t *testing.T) {
 	if !b.set("") || b.failed != "" || b.seen() || b.note() != "" {
 		t.Errorf("%+v", b)
 	}
+}
+
+// TestFilterIsSeenWhileTyped: from its first letter, where there is room for it, and to
+// its last, where there is not.
+func TestFilterIsSeenWhileTyped(t *testing.T) {
+	t.Parallel()
+	s, _ := workloadsStage(t, 80, 24, eventsOf(t, layersRun))
+	s.press("/")
+	for _, r := range "verdict:exposed path:privileged kind:x" {
+		s.press(string(r))
+		s.text()
+	}
+	s.wants("/verdict:exposed path:privileged kind:x ")
+	s.press(strings.Repeat("y", 60))
+	s.wants("yyy ")
+	if strings.Contains(s.text(), "/verdict") {
+		t.Error("the end of a long filter is not seen")
+	}
+	s.send(tea.WindowSizeMsg{Width: 300, Height: 24})
+	s.wants("/verdict:exposed path:privileged kind:xyyy")
 }
 
 func FuzzFilter(f *testing.F) {
