@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/bubbles/key"
@@ -88,8 +89,7 @@ func (m *messages) draw(d *desk, width, height int) []string {
 	if err := d.snap.Err; err != nil {
 		lines = append(lines, wrapAt(" ", err.Error(), d.theme.errorText, width)...)
 	}
-	for i := len(d.snap.Notices) - 1; i >= 0; i-- {
-		n := d.snap.Notices[i]
+	for _, n := range slices.Backward(d.snap.Notices) {
 		lines = append(lines, wrapAt(" "+d.theme.dim.Render(n.Time.Format("15:04:05"))+"  ", n.Text, d.theme.plain, width)...)
 	}
 	if len(lines) == 0 {

@@ -1,8 +1,6 @@
 package tui
 
 import (
-	"reflect"
-
 	"github.com/charmbracelet/bubbles/key"
 )
 
@@ -89,14 +87,4 @@ func newKeyMap() *KeyMap {
 
 		FormatBack: bind("shift+tab", "shift+tab", "format before"),
 	}
-}
-
-// all are the bindings in the order in which they are declared.
-func (k *KeyMap) all() []key.Binding {
-	value := reflect.ValueOf(*k)
-	bindings := make([]key.Binding, value.NumField())
-	for i := range bindings {
-		bindings[i], _ = value.Field(i).Interface().(key.Binding)
-	}
-	return bindings
 }

@@ -124,7 +124,7 @@ func (p *pager) update(k *KeyMap, msg tea.Msg) (used bool) {
 		}
 		return ok
 	case tea.MouseMsg:
-		switch msg.Button { //nolint:exhaustive // The others do not scroll.
+		switch msg.Button {
 		case tea.MouseButtonWheelUp:
 			p.show(p.top - 3)
 		case tea.MouseButtonWheelDown:
