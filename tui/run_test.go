@@ -154,7 +154,9 @@ const (
 // until waits until something is so.
 func (p *pane) until(what string, so func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for end := time.Now().Add(patience); !so(); <-ticks.C {
 		if time.Now().After(end) {
 			p.t.Fatalf("not so: %s; modes %s, seen:\n%s", what, p.modes(), p.seen())
 		}
@@ -270,12 +272,14 @@ func TestSuspendWithoutAShell(t *testing.T) {
 	p.waitFor(firstLine)
 	p.waitForModes(tuiModes)
 	p.press("C-z")
-	p.waitFor("cannot suspend")
+	p.waitFor("not suspended")
 	p.waitForModes(tuiModes)
 	p.press("3")
 	p.waitFor("/usr/bin/curl")
 	p.press("q")
-	p.waitFor("Pane is dead")
+	p.until("it has ended well", func() bool {
+		return strings.TrimSpace(p.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}")) == "1 0"
+	})
 }
 
 var (
