@@ -71,6 +71,11 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 	if err != nil {
 		return nil, err
 	}
+	for _, workload := range ask.Accept {
+		if err := flags.Set("accept", workload); err != nil {
+			return nil, err
+		}
+	}
 	cfg, _, err := r.load(flags)
 	if err != nil {
 		return nil, err
@@ -86,7 +91,7 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 		plan.Refused = demoRefusal
 		plan.Command = r.command("plan", flags) + " --demo"
 	case o != nil:
-		plan.Refused = strings.Join(o.texts, "\n")
+		plan.Refused = strings.Join(append([]string{o.what}, o.more...), "\n")
 	}
 	r.keep(plan, func(ctx context.Context, told func(remediate.Progress)) (*remediate.Result, error) {
 		verifier := kube.NewVerifier(p.patient.live, kube.VerifyOptions{Set: p.view.Set.Options, Timeout: kube.DefaultVerifyTime})
