@@ -20,7 +20,7 @@ type KeyMap struct {
 	Goto, NextItem, PrevItem, Verdict key.Binding
 	ItsAlerts                         key.Binding
 	// Of the view that remediates.
-	Plan, Apply, Rollback, Stop, Choose, Diff, Preview, Summary key.Binding
+	Plan, Apply, Rollback, Stop, Choose, Diff, Preview, Summary, Tolerate key.Binding
 	// In a field or a question.
 	Accept, Cancel, Format, FormatBack key.Binding
 }
@@ -81,6 +81,7 @@ func newKeyMap() *KeyMap {
 		Diff:      bind("d", "d", "changes"),
 		Preview:   bind("b", "b", "what breaks"),
 		Summary:   bind("s", "s", "summary"),
+		Tolerate:  bind("t", "t", "accept that it breaks"),
 		Accept:    bind("enter", "enter", "accept"),
 		Cancel:    bind("esc", "esc", "cancel"),
 		Format:    bind("tab", "tab", "next format"),

@@ -59,6 +59,8 @@ type RemedyAsk struct {
 	Namespaces []string
 	Level      psa.Level
 	Action     set.Action
+	// Accept are workloads, as NAMESPACE/KIND/NAME, whose breaking is accepted.
+	Accept []string
 }
 
 // RemedyPlan is a plan to be looked at.

@@ -10,6 +10,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"github.com/escape-scanner/escape-scanner/remediate"
+	"github.com/escape-scanner/escape-scanner/remediate/preview"
 	"github.com/escape-scanner/escape-scanner/report"
 )
 
@@ -58,7 +59,7 @@ type remedyFailure struct {
 }
 
 func newRemediate() *remedyView {
-	return &remedyView{form: remedyChoices{chosen: map[string]bool{}, stale: true}, turn: make(chan struct{}, 1)}
+	return &remedyView{form: remedyChoices{chosen: map[string]bool{}, accepted: map[string]bool{}, stale: true}, turn: make(chan struct{}, 1)}
 }
 
 func (v *remedyView) look(*desk) { v.form.stale = true }
@@ -86,6 +87,9 @@ func (v *remedyView) keys(d *desk) []key.Binding {
 		keys := []key.Binding{k.Apply, k.Diff, k.Preview, k.Summary, k.Back, k.Copy, k.CopyFix, k.Plan, k.Rollback}
 		if v.plan.pane != paneSummary {
 			keys = slices.Insert(keys, 1, k.Fold)
+		}
+		if v.plan.pane == paneBreaks && v.plan.View.Preview != nil && v.plan.View.Preview.Counts[preview.Breaks] > 0 {
+			keys = slices.Insert(keys, 1, k.Tolerate)
 		}
 		return keys
 	case remedyConfirming:
@@ -147,6 +151,8 @@ func (v *remedyView) input(d *desk, msg tea.Msg) tea.Cmd {
 		v.formKey(d, msg)
 	case is(d.keys.Back):
 		v.back()
+	case v.stage == remedyPlanned && is(d.keys.Tolerate):
+		return v.tolerate(d)
 	case v.stage == remedyPlanned:
 		v.planKey(d, msg)
 	case v.stage == remedyDone:
@@ -242,6 +248,34 @@ func (v *remedyView) planKey(d *desk, msg tea.Msg) {
 	case paneSummary, paneCount:
 		p.summary.update(d.keys, msg)
 	}
+}
+
+// tolerate accepts that the workload under the cursor breaks, or accepts it no more, and
+// plans again: the plan says of it what that changes.
+func (v *remedyView) tolerate(d *desk) tea.Cmd {
+	p := v.plan
+	if p.pane != paneBreaks {
+		return nil
+	}
+	at, _ := p.breaks.where()
+	if at < 0 || p.broken[at] == nil {
+		return nil
+	}
+	w := p.broken[at]
+	name := w.Workload.String()
+	switch {
+	case w.Outcome != preview.Breaks:
+		return tell(flashMsg{text: name + " does not break for certain: nothing has to be accepted"})
+	case v.form.accepted[name]:
+		delete(v.form.accepted, name)
+	case w.Accepted != "":
+		return tell(flashMsg{text: name + " is accepted already: " + w.Accepted})
+	default:
+		v.form.accepted[name] = true
+	}
+	cmd := v.begin(d, false)
+	v.planning.pane, v.planning.at = paneBreaks, name
+	return cmd
 }
 
 // confirmKey is a key of the question whether the plan is to be carried out. Only the

@@ -24,6 +24,9 @@ type remedyChoices struct {
 	sheet
 	restricted, audit, some bool
 	chosen                  map[string]bool
+	// accepted are the workloads whose breaking is accepted, by their names. Other choices
+	// break others.
+	accepted map[string]bool
 	// fields are what the items of the sheet are about, "" for text.
 	fields []string
 	// word is what has to be said of the form.
@@ -52,6 +55,7 @@ func (f *remedyChoices) ask() RemedyAsk {
 	if f.some {
 		ask.Namespaces = slices.Sorted(maps.Keys(f.chosen))
 	}
+	ask.Accept = slices.Sorted(maps.Keys(f.accepted))
 	return ask
 }
 
@@ -73,7 +77,11 @@ func (a *RemedyAsk) command() string {
 	if len(a.Namespaces) > 0 {
 		where = "-n " + strings.Join(a.Namespaces, ",")
 	}
-	return report.Clean(fmt.Sprintf("escape-scanner remediate plan %s --level %s --action %s", where, a.Level, a.Action))
+	text := fmt.Sprintf("escape-scanner remediate plan %s --level %s --action %s", where, a.Level, a.Action)
+	for _, workload := range a.Accept {
+		text += " --accept " + workload
+	}
+	return report.Clean(text)
 }
 
 // lacking says what the form lacks before a plan can be made of it, empty for nothing.
@@ -136,7 +144,10 @@ func (f *remedyChoices) change(item, direction int) bool {
 			f.chosen[name] = true
 		}
 	}
-	f.stale = f.stale || changed
+	if changed {
+		f.stale = true
+		clear(f.accepted)
+	}
 	return changed
 }
 

@@ -171,3 +171,47 @@ func TestRemedyManyWorkloads(t *testing.T) {
 	s.press("enter")
 	s.wants("safe        curl: calls curl")
 }
+
+// What breaks can be accepted where it is seen. The plan is made anew, and says so; other
+// choices begin with nothing accepted.
+func TestRemedyTolerate(t *testing.T) {
+	t.Parallel()
+	f := &fakeRemedy{plan: func(_ context.Context, ask RemedyAsk) (*RemedyPlan, error) {
+		p := plainPlan()
+		p.Refused = "1 workload would break"
+		for i := range p.View.Preview.Workloads {
+			w := &p.View.Preview.Workloads[i]
+			if w.Accepted = ""; slices.Contains(ask.Accept, w.Workload.String()) {
+				w.Accepted, p.Refused = "--accept", ""
+			}
+		}
+		return p, nil
+	}}
+	s := remedyStageOf(t, 120, 40, f)
+	s.press("p", "t")
+	if asked, _, _ := f.state(); asked != 1 {
+		t.Errorf("something was accepted that was not seen: %d plans", asked)
+	}
+	s.press("b")
+	s.click("shop/Deployment/api")
+	s.press("t")
+	s.wants("nothing has to be accepted")
+	s.click("shop/Deployment/cart")
+	s.press("t")
+	v, _ := s.screens[viewRemediate].(*remedyView)
+	if got := f.asks[len(f.asks)-1].Accept; !slices.Equal(got, []string{"shop/Deployment/cart"}) || v.plan.Refused != "" || v.plan.pane != paneBreaks {
+		t.Fatalf("accepted %q, refused %q, pane %d", got, v.plan.Refused, v.plan.pane)
+	}
+	if at, _ := v.plan.breaks.where(); at < 0 || v.plan.broken[at] == nil || v.plan.broken[at].Workload.Name != "cart" {
+		t.Error("the cursor has left the workload")
+	}
+	s.wants("--accept")
+	s.press("t")
+	if got := f.asks[len(f.asks)-1].Accept; len(got) != 0 || v.plan.Refused == "" {
+		t.Errorf("accepted no more: %q, refused %q", got, v.plan.Refused)
+	}
+	s.press("t", "esc", "g", " ", "p")
+	if got := f.asks[len(f.asks)-1].Accept; len(got) != 0 {
+		t.Errorf("after another choice %q is accepted", got)
+	}
+}

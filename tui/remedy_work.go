@@ -43,6 +43,9 @@ type planning struct {
 	rollback bool
 	since    time.Time
 	cancel   context.CancelFunc
+	// pane is what is looked at once there is a plan, and at the workload there, if any.
+	pane remedyPane
+	at   string
 }
 
 // plannedMsg brings a plan, or why there is none.
@@ -96,7 +99,12 @@ func (v *remedyView) planned(d *desk, msg plannedMsg) {
 		return
 	}
 	v.stage, v.plan = remedyPlanned, msg.plan
-	v.plan.made = d.now
+	v.plan.made, v.plan.pane = d.now, msg.of.pane
+	for i, w := range v.plan.broken {
+		if w != nil && w.Workload.String() == msg.of.at {
+			v.plan.breaks.put(i, 0)
+		}
+	}
 }
 
 // cancelPlanning goes back to the form at once. What was asked ends by itself.

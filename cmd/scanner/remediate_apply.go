@@ -76,9 +76,7 @@ func (a *app) remediateApply(ctx context.Context, f *planFlags, do doFlags, flag
 		if err := a.writePlan(&f.documentFlags, cfg, &p.view); err != nil {
 			return err
 		}
-		for _, text := range o.texts {
-			a.complain(o.kind, text)
-		}
+		o.complain(a)
 		return &exitError{code: o.code}
 	}
 	if p.view.Plan.Idle() {
@@ -117,32 +115,43 @@ func (a *app) agreed(ctx context.Context, do doFlags, question string) (bool, er
 
 // obstacle is what stands in the way of an apply.
 type obstacle struct {
-	kind  string
-	code  int
-	texts []string
+	kind string
+	code int
+	// what it is, and what there is to say of it: hint belongs to the command line.
+	what, hint string
+	more       []string
+}
+
+// complain says that nothing was changed, and why.
+func (o *obstacle) complain(a *app) {
+	a.complain(o.kind, "nothing was changed: "+o.what+o.hint)
+	for _, text := range o.more {
+		a.complain(o.kind, text)
+	}
 }
 
 // obstacleTo is nil where nothing stands in the way of an apply.
 func obstacleTo(p *planned, cfg *config.Config) *obstacle {
+	code := func(code int) string { return fmt.Sprintf(" (exit code %d)", code) }
 	refused := p.view.Preview.Refused()
 	failures, blocked := len(p.view.Preview.Failures), len(p.view.Plan.Blocked())
 	switch {
 	case blocked > 0:
-		return &obstacle{"blocked", exitIncomplete, []string{fmt.Sprintf("nothing was changed: %s of the plan cannot be made (exit code %d)", counted(blocked, "change"), exitIncomplete)}}
+		return &obstacle{kind: "blocked", code: exitIncomplete, what: counted(blocked, "change") + " of the plan cannot be made", hint: code(exitIncomplete)}
 	case failures > 0 && !cfg.AllowIncomplete:
-		return &obstacle{"incomplete", exitIncomplete, []string{fmt.Sprintf("nothing was changed: %s could not be read, so what would break is not known%s", counted(failures, "thing"), incompleteHint(cfg))}}
+		return &obstacle{kind: "incomplete", code: exitIncomplete, what: counted(failures, "thing") + " could not be read, so what would break is not known", hint: incompleteHint(cfg)}
 	case len(refused) == 0:
 		return nil
 	}
-	o := &obstacle{"refused", exitFindings, []string{fmt.Sprintf("nothing was changed: %s would break (exit code %d)", counted(len(refused), "workload"), exitFindings)}}
+	o := &obstacle{kind: "refused", code: exitFindings, what: counted(len(refused), "workload") + " would break", hint: code(exitFindings)}
 	for _, w := range refused {
 		why := "it breaks"
 		if len(w.Effects) > 0 {
 			why = w.Effects[0].What
 		}
-		o.texts = append(o.texts, w.Workload.String()+": "+why)
+		o.more = append(o.more, w.Workload.String()+": "+why)
 	}
-	o.texts = append(o.texts, "for each there are three ways on: repair it (the plan says how), accept that it breaks (--accept NAMESPACE/KIND/NAME), or give it an exception with a reason in the configuration")
+	o.more = append(o.more, "for each there are three ways on: repair it (the plan says how), accept that it breaks (--accept NAMESPACE/KIND/NAME), or give it an exception with a reason in the configuration")
 	return o
 }
 
