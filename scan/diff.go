@@ -211,12 +211,11 @@ func (d *Diff) verdictPair(ref RowRef, was *WorkloadVerdict, now *diffRow) Verdi
 
 func (d *Diff) compareFindings(ref RowRef, was, now *diffRow, with bool) {
 	for print, before := range was.findings {
-		after := now.findings[print]
-		for i, f := range before {
-			if i < len(after) {
-				d.compareFinding(f, after[i])
-				continue
-			}
+		both, gone, come := pairAlike(before, now.findings[print])
+		for _, pair := range both {
+			d.compareFinding(pair[0], pair[1])
+		}
+		for _, f := range gone {
 			p := FindingPair{Pair[Finding]{Was: f, Doubt: ofNew(d.New.hides(ref, f, d.Old))}, with}
 			if p.Doubt == "" {
 				d.Closed = append(d.Closed, p)
@@ -224,11 +223,18 @@ func (d *Diff) compareFindings(ref RowRef, was, now *diffRow, with bool) {
 				d.NotKnown.Findings = append(d.NotKnown.Findings, p)
 			}
 		}
+		d.opened(ref, come, with)
 	}
 	for print, after := range now.findings {
-		for _, f := range after[min(len(was.findings[print]), len(after)):] {
-			d.Opened = append(d.Opened, FindingPair{Pair[Finding]{Now: f, Doubt: ofOld(d.Old.hides(ref, f, d.New))}, with})
+		if len(was.findings[print]) == 0 {
+			d.opened(ref, after, with)
 		}
+	}
+}
+
+func (d *Diff) opened(ref RowRef, come []*Finding, with bool) {
+	for _, f := range come {
+		d.Opened = append(d.Opened, FindingPair{Pair[Finding]{Now: f, Doubt: ofOld(d.Old.hides(ref, f, d.New))}, with})
 	}
 }
 

@@ -129,7 +129,7 @@ func (s *DiffSide) judged(ref RowRef) bool { return s.rows[ref] != nil && s.rows
 // is about the row itself.
 func (s *DiffSide) hidesFrom(ref RowRef, what hidden, f *Finding, other *DiffSide) string {
 	namespace := ref.Workload.Namespace
-	if why := s.outside(namespace, other); why != "" {
+	if why := cmp.Or(s.outside(namespace, other), s.unlisted(other.fileOf(ref, f), other)); why != "" {
 		return why
 	}
 	start := s.Start()
@@ -159,12 +159,9 @@ func (s *DiffSide) readBeside(failure *Failure, ref RowRef, f *Finding) bool {
 	if f.Category != CategoryPSS && (f.Category != CategoryEscape || strings.HasPrefix(f.Field, "spec.volumes[")) {
 		return false
 	}
-	file := failure.Subject
-	if failure.Location != nil {
-		file = failure.Location.File
-	}
+	// A file that is called otherwise now cannot be told from one that is broken.
 	v := s.rows[ref].verdict
-	return v.Pods == 0 && v.Location != nil && v.Location.File != file && f.Location != nil && f.Location.File != file
+	return v.Pods == 0 && v.Location != nil && f.Location != nil && f.Location.File == v.Location.File && v.Location.File != failure.file()
 }
 
 // hidesThing says why the run may have missed a policy or a node, or what it does.
@@ -174,7 +171,7 @@ func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) st
 		if why := cmp.Or(s.stopped(), s.otherKind(other)); why != "" {
 			return why
 		}
-	} else if why := cmp.Or(s.outside(namespace, other), s.otherKind(other)); why != "" {
+	} else if why := cmp.Or(s.outside(namespace, other), s.otherKind(other), s.unlisted("", other)); why != "" {
 		return why
 	}
 	if what == hidesLayers && start.Selector != "" && start.Selector != other.Start().Selector {
@@ -244,5 +241,5 @@ func (s *DiffSide) unasked(f *Failure, other *DiffSide) string {
 	case s.otherKind(other) != "":
 		return s.otherKind(other)
 	}
-	return s.outside(f.Namespace, other)
+	return cmp.Or(s.outside(f.Namespace, other), s.unlisted(f.file(), other))
 }
