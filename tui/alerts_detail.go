@@ -71,7 +71,8 @@ func verdictNow(d *desk, a *scan.Alert) fact {
 		} else {
 			text += " at the end"
 		}
-		return fact{"", text + ": " + v.Reason, d.theme.verdict(v.Verdict)}
+		// The reason may be long: the verdict has its colour in the line above.
+		return fact{"", text + ": " + v.Reason, d.theme.plain}
 	case !d.snap.Pictured && !d.snap.Over:
 		return fact{"", "not known now: the cluster is being read", d.theme.doubt}
 	}
