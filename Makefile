@@ -54,6 +54,11 @@ golden: controlplane ## Write golden files and generated docs anew
 docs: ## Generate docs/rules
 	$(GO) test ./report -run '^TestRulePages$$' -update
 
+.PHONY: screenshots
+screenshots: build ## Make the pictures in docs/images from the demo, by tmux and Chromium
+	./hack/screens.sh
+	$(GO) run ./hack/shots
+
 .PHONY: tidy
 tidy: ## Tidy go.mod and format the code
 	$(GO) mod tidy

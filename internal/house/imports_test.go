@@ -14,6 +14,7 @@ const everything = "*"
 var rooms = map[string][]string{
 	"cmd/scanner":        {everything},
 	"config":             {},
+	"hack/shots":         {},
 	"internal/armor":     {"scan"},
 	"internal/armortest": {},
 	"internal/demo":      {},
