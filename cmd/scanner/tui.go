@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,6 +132,10 @@ func (a *app) tui(ctx context.Context, f *tuiFlags, cmd *cobra.Command, cfg *con
 		return err
 	}
 	defer in.Close()
+	// A terminal that goes, as with a lost connection, ends the program as other signals do:
+	// changes end between two of them.
+	ctx, deaf := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer deaf()
 	feed := tui.NewFeed(a.now)
 	// What the run has to say of itself must not be written over the screen.
 	quiet := a.onto(feed)

@@ -230,22 +230,28 @@ func (m *tmuxTerminal) resize() {
 	}
 }
 
-// Who ends the program by a signal finds the terminal as it was too.
+// Who ends the program by a signal finds the terminal as it was too. The signal of a
+// terminal that goes is one of them: without it an apply would be cut off.
 func TestTerminalAfterSignal(t *testing.T) {
 	t.Parallel()
-	m := newTmuxTerminal(t)
-	before := m.settings("before")
-	m.run("escape-scanner tui --demo --pace 0")
-	m.until("42 workloads", "Worst exposed")
-	pid, err := strconv.Atoi(strings.TrimSpace(m.read("pid")))
-	if err != nil {
-		t.Fatal(err)
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			m := newTmuxTerminal(t)
+			before := m.settings("before")
+			m.run("escape-scanner tui --demo --pace 0")
+			m.until("42 workloads", "Worst exposed")
+			pid, err := strconv.Atoi(strings.TrimSpace(m.read("pid")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, signal); err != nil {
+				t.Fatal(err)
+			}
+			m.ended(exitInterrupted)
+			m.wantRestored(before)
+		})
 	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	m.ended(exitInterrupted)
-	m.wantRestored(before)
 }
 
 // demoRun is a scan of the demo as JSON lines.
