@@ -172,10 +172,13 @@ func (s *sections) failure(f *scan.Failure) {
 
 // verdicts are the bars of the verdicts.
 func (s *sections) verdicts() {
-	if s.judged == 0 && !s.snap.Pictured {
+	if s.workloads == 0 && !s.snap.Pictured {
 		return // Noughts would look like an answer.
 	}
-	size := counted(s.judged, "workload")
+	size := counted(s.workloads, "workload")
+	if s.unjudged > 0 {
+		size += fmt.Sprintf(", %d without a verdict", s.unjudged)
+	}
 	if s.snap.Pods > 0 {
 		size += ", " + counted(s.snap.Pods, "pod")
 	}
@@ -186,15 +189,15 @@ func (s *sections) verdicts() {
 		s.title("Verdicts", s.theme.title, size)
 	}
 	most := 0
-	for _, n := range s.snap.Verdicts {
+	for _, n := range s.tally.verdicts {
 		most = max(most, n)
 	}
 	for _, v := range scan.Verdicts() {
-		n := s.snap.Verdicts[v]
+		n := s.tally.verdicts[v]
 		style := s.theme.verdict(v)
 		s.barLine(verdictLetter(v)+" "+cell(string(v), 8), n, most, style, &stop{
 			id: "verdict " + string(v), act: gotoMsg{viewWorkloads, "verdict:" + string(v)},
-			what: "the count", text: fmt.Sprintf("%s: %d of %s", v, n, counted(s.judged, "workload")),
+			what: "the count", text: fmt.Sprintf("%s: %d of %s", v, n, counted(s.workloads, "workload")),
 		})
 	}
 }
@@ -211,14 +214,14 @@ func (s *sections) barLine(name string, n, most int, style lipgloss.Style, at *s
 
 // worst are the exposed workloads that are worst.
 func (s *sections) worst() {
-	if s.judged == 0 {
+	if s.workloads == 0 {
 		return
 	}
-	t, all := s.theme, s.snap.Verdicts[scan.VerdictExposed]
+	t, all := s.theme, s.tally.verdicts[scan.VerdictExposed]
 	if all == 0 {
 		s.title("Exposed", t.title, "")
 		text, style := "No workload is known to be exposed.", t.good
-		if n := s.snap.Verdicts[scan.VerdictUnknown]; n > 0 || len(s.snap.Failures) > 0 || !s.snap.Pictured {
+		if n := s.tally.verdicts[scan.VerdictUnknown]; n > 0 || len(s.snap.Failures) > 0 || !s.snap.Pictured {
 			style = t.plain
 		}
 		s.wrapped(" ", text, style, nil)
@@ -256,11 +259,11 @@ func exposedText(r *Row) string {
 
 // layers is how many workloads each layer keeps in.
 func (s *sections) layers() {
-	if s.judged == 0 {
+	if s.workloads == 0 {
 		return
 	}
 	t := s.theme
-	if s.unlayered == s.judged {
+	if s.unlayered == s.workloads {
 		s.title("Layers", t.title, "")
 		s.wrapped(" ", "not judged: only the specs were looked at", t.doubt, nil)
 		return
@@ -308,7 +311,7 @@ func (s *sections) stacked(name string, parts []stacked, at *stop) {
 // findings counts by severity what counts.
 func (s *sections) findings() {
 	t := s.theme
-	if len(s.snap.Findings) == 0 && s.snap.Excepted == 0 && s.judged == 0 {
+	if len(s.snap.Findings) == 0 && s.snap.Excepted == 0 && s.workloads == 0 {
 		return
 	}
 	all, most := 0, 0

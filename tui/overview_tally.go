@@ -17,8 +17,11 @@ const (
 
 // tally is what an overview counts of a snapshot.
 type tally struct {
-	// judged counts the verdicts, unlayered those whose layers were not judged.
-	judged, unlayered int
+	// workloads counts them, unjudged those of which findings are known and no verdict,
+	// unlayered those whose layers were not judged.
+	workloads, unjudged, unlayered int
+	// verdicts counts the workloads by verdict: one that was not told is unknown.
+	verdicts map[scan.Verdict]int
 	// layers counts, for each layer, the workloads by tone.
 	layers [3]map[report.Tone]int
 	// worst are the exposed workloads, the worst first.
@@ -70,7 +73,7 @@ func stateOfNode(e *kernel.Enforcement) nodeState {
 }
 
 func newTally(s *Snapshot) *tally {
-	t := &tally{nodes: map[nodeState]int{}, bites: map[scan.Bite]int{}, deeds: map[scan.AlertClass]int{}}
+	t := &tally{verdicts: map[scan.Verdict]int{}, nodes: map[nodeState]int{}, bites: map[scan.Bite]int{}, deeds: map[scan.AlertClass]int{}}
 	for i := range t.layers {
 		t.layers[i] = map[report.Tone]int{}
 	}
@@ -107,9 +110,14 @@ func (t *tally) row(r *Row) {
 				t.idle = append(t.idle, f)
 			}
 		}
+		if w := newWorkRow(r, 0); w != nil && !w.exception {
+			t.workloads, t.unjudged, t.unlayered = t.workloads+1, t.unjudged+1, t.unlayered+1
+			t.verdicts[w.verdict]++
+		}
 		return
 	}
-	t.judged++
+	t.workloads++
+	t.verdicts[scan.Verdicts()[verdictRank(r)]]++
 	if r.Verdict.Layers == nil {
 		t.unlayered++
 	} else {

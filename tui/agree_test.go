@@ -1,0 +1,56 @@
+package tui
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/escape-scanner/escape-scanner/scan"
+)
+
+// The overview and the list of workloads count the same, also where a run was cut off
+// between the findings of a workload and its verdict.
+func TestViewsCountTheSame(t *testing.T) {
+	t.Parallel()
+	runs := map[string][]scan.Event{}
+	for _, name := range []string{layersRun, auditRun, plainRun} {
+		runs[name] = eventsOf(t, name)
+		for i, e := range runs[name] {
+			if e.Finding != nil && e.Finding.Category == scan.CategoryEscape {
+				runs[name+" cut off"] = runs[name][:i+1]
+				break
+			}
+		}
+	}
+	for name, events := range runs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, 120, 40, events, func(o *Options) { _ = o.Feed.Handle(scan.Event{Picture: &scan.End{}}) })
+			s.press("1")
+			overview := s.text()
+			s.press("2")
+			list := s.text()
+			total, pieces := 0, []string{}
+			for _, v := range scan.Verdicts() {
+				line := regexp.MustCompile(`(?m)^[ ›]` + regexp.QuoteMeta(verdictLetter(v)+" "+string(v)) + ` +(\d+)`).FindStringSubmatch(overview)
+				if line == nil {
+					t.Fatalf("no line of %s in\n%s", v, overview)
+				}
+				var n int
+				if _, err := fmt.Sscan(line[1], &n); err != nil {
+					t.Fatal(err)
+				}
+				total += n
+				pieces = append(pieces, fmt.Sprintf("%s %d", verdictLetter(v), n))
+			}
+			want := counted(total, "workload") + "   " + strings.Join(pieces, "  ")
+			if !strings.Contains(list, want) {
+				t.Errorf("the overview counts %q, and the list is\n%s", want, list)
+			}
+			if !strings.Contains(overview, "Verdicts  "+counted(total, "workload")) {
+				t.Errorf("the overview does not speak of %s:\n%s", counted(total, "workload"), overview)
+			}
+		})
+	}
+}
