@@ -286,7 +286,11 @@ func (v *alerts) head(d *desk, width, height int) []string {
 	if v.tally.incidents > 0 {
 		incidents = t.errorText
 	}
-	pieces := []string{t.title.Render(counted(v.tally.alerts, "alert")), incidents.Render(counted(v.tally.incidents, "incident"))}
+	raised := ""
+	if v.tally.times > v.tally.alerts {
+		raised = t.dim.Render(fmt.Sprintf(", %d×", v.tally.times))
+	}
+	pieces := []string{t.title.Render(counted(v.tally.alerts, "alert")) + raised, incidents.Render(counted(v.tally.incidents, "incident"))}
 	if n := len(s.Lost); n > 0 {
 		pieces = append(pieces, t.errorText.Render("evidence lost "+counted(n+s.ForgottenLost, "time")))
 	}

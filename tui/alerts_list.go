@@ -185,7 +185,9 @@ func (v *alerts) chosenWords() string {
 // alertTally counts all alerts of a picture, whatever is shown of them.
 type alertTally struct {
 	alerts, incidents int
-	byClass           map[scan.AlertClass]int
+	// times is how often they were raised.
+	times   int
+	byClass map[scan.AlertClass]int
 	// lasting are the gaps that last, and lasts the one of them that began first.
 	lasting int
 	lasts   *scan.Lost
@@ -210,6 +212,7 @@ func (v *alerts) arrange(d *desk) {
 	v.tally = alertTally{alerts: len(d.snap.Alerts), byClass: map[scan.AlertClass]int{}}
 	for _, a := range d.snap.Alerts {
 		v.tally.byClass[a.Class]++
+		v.tally.times += a.Count
 		if a.Incident {
 			v.tally.incidents++
 		}
