@@ -18,7 +18,7 @@ func TestTerminalOfTheDemo(t *testing.T) {
 	m := newTmuxTerminal(t)
 	before := m.settings("before")
 	m.run("echo what stood here before")
-	m.run("escape-scanner tui --demo")
+	m.run("escape-scanner tui --demo --pace 2")
 	m.until("demo", "42 workloads", "E exposed", "Layers", "Nodes", "Policies", "● live")
 
 	m.lookAtViews()
@@ -32,7 +32,7 @@ func TestTerminalOfTheDemo(t *testing.T) {
 	m.keys("C-z")
 	m.until("what stood here before", "Stopped", shellPrompt)
 	m.run("jobs")
-	m.untilMatch(`\[1\]\+ +Stopped +escape-scanner tui --demo\s+shell\$ jobs\s+\[1\]\+ +Stopped +escape-scanner tui --demo`)
+	m.untilMatch(`\[1\]\+ +Stopped +escape-scanner tui --demo --pace 2\s+shell\$ jobs\s+\[1\]\+ +Stopped +escape-scanner tui --demo --pace 2`)
 	m.run("fg")
 	m.until("1 Overview", "q quit")
 	m.keys("1")
