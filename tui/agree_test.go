@@ -54,3 +54,16 @@ func TestViewsCountTheSame(t *testing.T) {
 		})
 	}
 }
+
+// Of a workload whose verdict is unknown no number says that no path is open.
+func TestUnknownHasNoNumber(t *testing.T) {
+	t.Parallel()
+	for _, size := range sizes {
+		s := newStage(t, size.width, size.height, eventsOf(t, plainRun), nil)
+		s.press("2", "/verdict:unknown ledger", "enter")
+		line := regexp.MustCompile(`(?m)^.*/ledger +(\S+) +\d+$`).FindStringSubmatch(s.text())
+		if line == nil || line[1] != "?" {
+			t.Errorf("at %s the paths are %q:\n%s", size.name, line, s.text())
+		}
+	}
+}

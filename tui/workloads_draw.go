@@ -348,11 +348,14 @@ func (v *workloads) drawRow(d *desk, c *workColumns, w *workRow, grouped bool, b
 		paths, pods = narrowPaths, narrowPods
 	}
 	open, count := fmt.Sprint(w.open), fmt.Sprint(w.pods)
-	if w.Verdict == nil {
-		open, count = "?", "?"
-	}
 	openStyle := t.plain
-	if w.open == 0 && w.Verdict != nil {
+	switch {
+	case w.Verdict == nil:
+		open, count = "?", "?"
+	case w.open == 0 && w.verdict == scan.VerdictUnknown:
+		// None is known of, which is not none.
+		open = "?"
+	case w.open == 0:
 		openStyle = t.dim
 	}
 	s.WriteString(b.paint(openStyle, right(open, paths)) + b.paint(t.dim, right(count, pods)))
