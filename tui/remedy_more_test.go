@@ -205,7 +205,7 @@ func TestRemedyTolerate(t *testing.T) {
 	if at, _ := v.plan.breaks.where(); at < 0 || v.plan.broken[at] == nil || v.plan.broken[at].Workload.Name != "cart" {
 		t.Error("the cursor has left the workload")
 	}
-	s.wants("--accept")
+	s.wants("accepted")
 	s.press("t")
 	if got := f.asks[len(f.asks)-1].Accept; len(got) != 0 || v.plan.Refused == "" {
 		t.Errorf("accepted no more: %q, refused %q", got, v.plan.Refused)
