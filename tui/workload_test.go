@@ -265,7 +265,7 @@ func TestFixYAML(t *testing.T) {
 	set := func(value string) *scan.Fix { return &scan.Fix{Op: scan.FixSet, Value: json.RawMessage(value)} }
 	for name, test := range map[string]struct {
 		finding scan.Finding
-		want    string // As JSON, with null for what only a comment stands in.
+		want    string // As JSON: null is what goes, and nothing else may be.
 	}{
 		"pod":          {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Field: "spec.hostPID", Fix: set("false")}, `{"spec":{"hostPID":false}}`},
 		"cron job":     {scan.Finding{Workload: scan.Workload{Kind: "CronJob"}, Field: "spec.hostPID", Fix: set("false")}, `{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"hostPID":false}}}}}}`},
@@ -273,9 +273,11 @@ func TestFixYAML(t *testing.T) {
 		"mount":        {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Container: "c", Item: "logs", Field: "spec.containers[0].volumeMounts[0].readOnly", Fix: set("true")}, `{"spec":{"containers":[{"name":"c","volumeMounts":[{"readOnly":true}]}]}}`},
 		"list":         {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Container: "c", Field: "spec.containers[0].securityContext.capabilities.drop", Fix: set(`["ALL"]`)}, `{"spec":{"containers":[{"name":"c","securityContext":{"capabilities":{"drop":["ALL"]}}}]}}`},
 		"element":      {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Field: "spec.supplementalGroups[1]", Fix: set("5")}, `{"spec":{"supplementalGroups":[5]}}`},
-		"removed":      {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Container: "c", Item: "SYS_ADMIN", Field: "spec.containers[0].securityContext.capabilities.add[1]", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"containers":[{"name":"c","securityContext":{"capabilities":{"add":null}}}]}}`},
-		"removed key":  {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Item: "v", Field: "spec.volumes[0].hostPath", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"volumes":[{"name":"v"}]}}`},
-		"in unnamed":   {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Item: "80", Field: "spec.ports[0].hostPort", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"ports":[{}]}}`},
+		"removed":      {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Container: "c", Item: "SYS_ADMIN", Field: "spec.containers[0].securityContext.capabilities.add[1]", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"containers":[{"name":"c","securityContext":{"capabilities":{}}}]}}`},
+		"removed key":  {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Item: "v", Field: "spec.volumes[0].hostPath", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"volumes":[{"hostPath":null,"name":"v"}]}}`},
+		"in a probe":   {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Container: "c", Field: "spec.containers[0].livenessProbe.httpGet.host", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"containers":[{"name":"c","livenessProbe":{"httpGet":{"host":null}}}]}}`},
+		"of a pod":     {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Item: "s", Field: "spec.securityContext.sysctls[0]", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"securityContext":{}}}`},
+		"in unnamed":   {scan.Finding{Workload: scan.Workload{Kind: "Pod"}, Item: "80", Field: "spec.ports[0].hostPort", Fix: &scan.Fix{Op: scan.FixRemove}}, `{"spec":{"ports":[{"hostPort":null}]}}`},
 		"annotation":   {scan.Finding{Workload: scan.Workload{Kind: "Deployment"}, Field: `metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]`, Fix: set(`"runtime/default"`)}, `{"spec":{"template":{"metadata":{"annotations":{"container.apparmor.security.beta.kubernetes.io/c":"runtime/default"}}}}}`},
 		"hostile name": {scan.Finding{Workload: scan.Workload{Kind: "Pod", Name: "x\ny: z"}, Container: "a\": b\n- #\u202e\x1b", Field: "spec.containers[0].tty", Fix: set("false")}, `{"spec":{"containers":[{"name":"a\": b\n- #\u202e\u001b","tty":false}]}}`},
 	} {

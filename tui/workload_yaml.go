@@ -13,7 +13,8 @@ import (
 )
 
 // fixYAML is the fix of a finding as YAML, from the root of the workload, with list
-// elements named as kubectl patch merges them. What a fix takes away cannot be said in
+// elements named as kubectl patch merges them. A key that a fix takes away is null, which
+// takes away that key alone; an element of a list that it takes away cannot be said in
 // YAML and is a comment. It is empty where there is no fix.
 func fixYAML(f *scan.Finding) string {
 	if f.Fix == nil {
@@ -32,24 +33,19 @@ func fixYAML(f *scan.Finding) string {
 	indent, prefix := "", ""
 	for i, s := range steps {
 		last := i == len(steps)-1
-		if last && f.Fix.Op == scan.FixRemove {
-			what := s.key
-			if s.index >= 0 {
-				what = cmp.Or(f.Item, "element "+strconv.Itoa(s.index))
-			}
-			if prefix != "" {
-				// The element has to have something in it.
-				b.WriteString(prefix + "{}\n")
-			}
-			comment(indent, "remove "+what)
-			break
+		if i == len(steps)-2 && f.Fix.Op == scan.FixRemove && steps[i+1].index >= 0 {
+			what := cmp.Or(f.Item, "element "+strconv.Itoa(steps[i+1].index)) + " from " + s.key
+			return emptied(b.String(), prefix, i > 0 && steps[i-1].index < 0) + indent + "# remove " + report.Clean(what) + "\n"
 		}
 		if s.index >= 0 {
 			prefix, indent = element(&b, f, steps[i-1].key, s.index, indent, prefix, last)
 			continue
 		}
 		line := yamlText(s.key) + ":"
-		if last {
+		switch {
+		case last && f.Fix.Op == scan.FixRemove:
+			line += " null # removed"
+		case last:
 			line += " " + yamlValue(f.Fix.Value)
 		}
 		if prefix == "" {
@@ -59,6 +55,19 @@ func fixYAML(f *scan.Finding) string {
 		prefix, indent = "", indent+"  "
 	}
 	return b.String()
+}
+
+// emptied is the text with nothing in what was begun last: a key, or an element where the
+// prefix waits for one. A key with nothing behind it would be null, and take away what is
+// to stay.
+func emptied(text, prefix string, key bool) string {
+	switch {
+	case prefix != "":
+		return text + prefix + "{}\n"
+	case key:
+		return strings.TrimSuffix(text, "\n") + " {}\n"
+	}
+	return text
 }
 
 // element begins an element of a list, and returns what its first line and the others
