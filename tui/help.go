@@ -90,12 +90,12 @@ func (m *messages) draw(d *desk, width, height int) []string {
 		lines = append(lines, wrapAt(" ", err.Error(), d.theme.errorText, width)...)
 	}
 	for _, n := range slices.Backward(d.snap.Notices) {
-		lines = append(lines, wrapAt(" "+d.theme.dim.Render(n.Time.Format("15:04:05"))+"  ", n.Text, d.theme.plain, width)...)
+		lines = append(lines, wrapAt(" "+d.theme.dim.Render(n.Time.UTC().Format("15:04:05"))+"  ", n.Text, d.theme.plain, width)...)
 	}
 	if len(lines) == 0 {
 		lines = []string{d.theme.dim.Render(" The run has had nothing to say of itself.")}
 	}
 	m.text.fit(len(lines), height-1)
 	from, to := m.text.part()
-	return append([]string{" " + d.theme.title.Render("Messages, newest first")}, lines[from:to]...)
+	return append([]string{" " + d.theme.title.Render("Messages, newest first (UTC)")}, lines[from:to]...)
 }
