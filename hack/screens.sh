@@ -7,7 +7,7 @@ set -eu
 missing=
 command -v tmux >/dev/null || missing=tmux
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
-if ! command -v fc-list >/dev/null || [ -z "$(fc-list 'DejaVu Sans Mono')" ]; then missing="$missing fonts-dejavu-core"; fi
+if command -v fc-list >/dev/null && [ -z "$(fc-list 'DejaVu Sans Mono')" ]; then missing="$missing fonts-dejavu-core"; fi
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
