@@ -1,7 +1,10 @@
 package tui
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -52,6 +55,40 @@ func TestViewsCountTheSame(t *testing.T) {
 				t.Errorf("the overview does not speak of %s:\n%s", counted(total, "workload"), overview)
 			}
 		})
+	}
+}
+
+// Why a run stopped stands at the foot beside the keys that lead on, and in full in the
+// messages; while a filter is typed its keys stand there. What has no room at the foot is
+// in the messages too.
+func TestErrorsAtTheFoot(t *testing.T) {
+	t.Parallel()
+	why := "watch: the API server went away: " + strings.Repeat("no route to host ", 12) + "at last"
+	for _, size := range sizes {
+		s := newStage(t, size.width, size.height, eventsOf(t, layersRun), func(o *Options) {
+			o.Feed.Close(errors.New(why))
+			o.Copy = func(context.Context, io.Writer, string) error { return errors.New(why + " for the copy") }
+		})
+		foot := func() string { return s.text()[strings.LastIndex(strings.TrimSuffix(s.text(), "\n"), "\n")+1:] }
+		s.press("2")
+		for _, want := range []string{" watch: the API", "m messages", "q quit"} {
+			if !strings.Contains(foot(), want) {
+				t.Errorf("at %s the foot has no %q: %s", size.name, want, foot())
+			}
+		}
+		if s.press("/"); !strings.Contains(foot(), "enter keep") {
+			t.Errorf("at %s a filter is typed and the foot is %s", size.name, foot())
+		}
+		s.press("esc", "y")
+		s.send(snapMsg{snap: s.desk.opts.Feed.Snapshot()})
+		s.press("m")
+		unbroken := func() string { return strings.Join(strings.Fields(s.text()), " ") }
+		if seen := unbroken(); !strings.Contains(seen, why) {
+			t.Errorf("at %s the messages do not say why it stopped: %s", size.name, seen)
+		}
+		if s.press("G"); !strings.Contains(unbroken(), "at last for the copy") {
+			t.Errorf("at %s the messages do not say why nothing was copied: %s", size.name, unbroken())
+		}
 	}
 }
 

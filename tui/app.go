@@ -122,6 +122,10 @@ func (a *app) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return a, a.tick()
 	case flashMsg:
 		a.flash, a.flashEnd = msg, d.now.Add(flashTime)
+		if msg.isErr && ansi.StringWidth(msg.text) >= a.width {
+			// What the foot has no room for is read in the messages.
+			d.opts.Feed.Say(msg.text)
+		}
 		return a, nil
 	case idleMsg:
 		d.busy = nil

@@ -94,8 +94,14 @@ func (a *app) foot() string {
 		}
 		return style.Render(clean(" "+a.flash.text, a.width))
 	}
-	if a.over == nil && d.snap.Err != nil {
-		return d.theme.errorText.Render(clean(" "+d.snap.Err.Error(), a.width))
+	if a.over == nil && d.snap.Err != nil && !a.screens[a.view].typing() {
+		ways := []key.Binding{d.keys.Messages, d.keys.Quit}
+		if a.width >= 60 {
+			ways = []key.Binding{d.keys.Messages, d.keys.Help, d.keys.Quit}
+		}
+		last := hints(d, ways, a.width-1)
+		room := a.width - ansi.StringWidth(last) - 2
+		return pad(d.theme.errorText.Render(clean(" "+d.snap.Err.Error(), room)), room) + " " + last
 	}
 	bindings := append(a.screens[a.view].keys(d), d.keys.Help, d.keys.Quit)
 	if a.over != nil {

@@ -44,9 +44,6 @@ func (s *sections) gap() {
 func (s *sections) state() {
 	t, snap := s.theme, s.snap
 	switch {
-	case snap.Err != nil && s.tight:
-		// The foot says why.
-		s.add(t.errorText.Render(" ✗ stopped")+"  as it was known before", nil)
 	case snap.Err != nil:
 		s.wrapped(" "+t.errorText.Render("✗ stopped")+"  ", snap.Err.Error()+"; below is what was known before", t.errorText, nil)
 	case snap.Start == nil && snap.Over:
