@@ -72,3 +72,9 @@ func (f *Failure) file() string {
 	}
 	return f.Subject
 }
+
+// mayBeIn reports whether a file of one run may be one that another could not read, or lie
+// in that directory: the same files may lie in another place.
+func mayBeIn(file, unread string) bool {
+	return slices.Contains(strings.Split(path.Clean(file), "/"), path.Base(unread))
+}

@@ -159,9 +159,11 @@ func (s *DiffSide) readBeside(failure *Failure, ref RowRef, f *Finding) bool {
 	if f.Category != CategoryPSS && (f.Category != CategoryEscape || strings.HasPrefix(f.Field, "spec.volumes[")) {
 		return false
 	}
-	// A file that is called otherwise now cannot be told from one that is broken.
 	v := s.rows[ref].verdict
-	return v.Pods == 0 && v.Location != nil && f.Location != nil && f.Location.File == v.Location.File && v.Location.File != failure.file()
+	if v.Pods > 0 || v.Location == nil || f.Location == nil || v.Location.File == failure.file() {
+		return false
+	}
+	return f.Location.File == v.Location.File || !mayBeIn(f.Location.File, failure.file())
 }
 
 // hidesThing says why the run may have missed a policy or a node, or what it does.

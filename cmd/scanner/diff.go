@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ was not given (goes before 1).`,
 			}
 			outs, err := diffOutputs(outputs)
 			if err != nil {
+				return err
+			}
+			if err := a.keepRuns(args, outs); err != nil {
 				return err
 			}
 			return a.diff(args[0], args[1], outs, cfg)
@@ -111,6 +115,29 @@ func diffOutputs(outputs []string) ([]config.Output, error) {
 		return nil, fmt.Errorf("--output: want one of %s, have nothing", strings.Join(diffFormats(), ", "))
 	}
 	return outs, nil
+}
+
+// keepRuns refuses to write a comparison over one of the runs.
+func (a *app) keepRuns(runs []string, outs []config.Output) error {
+	for _, run := range runs {
+		if run == "-" {
+			continue
+		}
+		read, err := os.Stat(a.path(run))
+		if err != nil {
+			// Opening it says what is wrong.
+			continue
+		}
+		for _, out := range outs {
+			if out.File == "" {
+				continue
+			}
+			if there, err := os.Stat(a.path(out.File)); err == nil && there.Mode().IsRegular() && os.SameFile(read, there) {
+				return fmt.Errorf("--output %s=%s: it is the run to be compared: write to another file", out.Format, out.File)
+			}
+		}
+	}
+	return nil
 }
 
 // diff compares two saved runs, writes what is other, and turns it into an exit code.
