@@ -30,15 +30,9 @@ func (h *help) update(d *desk, msg tea.Msg) (done bool, cmd tea.Cmd) {
 }
 
 func (h *help) draw(d *desk, width, height int) []string {
-	k := d.keys
 	lines := h.section(d, "Here", h.here, width)
-	lines = append(lines, h.section(d, "Everywhere", []key.Binding{
-		k.Overview, k.Workloads, k.Alerts, k.Nodes, k.Policies, k.Remediate, k.NextView, k.PrevView,
-		k.Copy, k.CopyFix, k.Export, k.Messages, k.Help, k.Suspend, k.Quit, k.ForceQuit,
-	}, width)...)
-	lines = append(lines, h.section(d, "In lists", []key.Binding{
-		k.Up, k.Down, k.PageUp, k.PageDown, k.HalfUp, k.HalfDown, k.Top, k.Bottom, k.Left, k.Right, k.Open, k.Back,
-	}, width)...)
+	lines = append(lines, h.section(d, "Everywhere", d.keys.everywhere(), width)...)
+	lines = append(lines, h.section(d, "In lists", d.keys.inLists(), width)...)
 	lines = append(lines, "")
 	lines = append(lines, wrapAt(" ", "The mouse wheel scrolls, a click chooses, a second one opens.", d.theme.dim, width)...)
 	lines = append(lines, wrapAt(" ", "Verdicts: E exposed, ? unknown, G guarded, C closed, S sealed.", d.theme.dim, width)...)

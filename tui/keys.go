@@ -89,3 +89,18 @@ func newKeyMap() *KeyMap {
 		FormatBack: bind("shift+tab", "shift+tab", "format before"),
 	}
 }
+
+// everywhere are the keys that mean the same in all views.
+func (k *KeyMap) everywhere() []key.Binding {
+	return []key.Binding{
+		k.Overview, k.Workloads, k.Alerts, k.Nodes, k.Policies, k.Remediate, k.NextView, k.PrevView,
+		k.Copy, k.CopyFix, k.Export, k.Messages, k.Help, k.Suspend, k.Quit, k.ForceQuit,
+	}
+}
+
+// inLists are the keys that move in what has lines.
+func (k *KeyMap) inLists() []key.Binding {
+	return []key.Binding{
+		k.Up, k.Down, k.PageUp, k.PageDown, k.HalfUp, k.HalfDown, k.Top, k.Bottom, k.Left, k.Right, k.Open, k.Back,
+	}
+}

@@ -1,9 +1,18 @@
 package tui
 
 import (
+	"context"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/charmbracelet/bubbles/key"
+
 	tea "github.com/charmbracelet/bubbletea"
+
+	"github.com/escape-scanner/escape-scanner/scan"
 )
 
 // Keys that come together are what they are one by one.
@@ -28,4 +37,67 @@ func TestKeysThatComeTogether(t *testing.T) {
 	if s.view != viewOverview || !s.quit {
 		t.Errorf("1 and q lead to %s, gone %t", s.view, s.quit)
 	}
+}
+
+// Every key to which a view reacts stands in its help.
+func TestHelpHasEveryKey(t *testing.T) {
+	t.Parallel()
+	events := map[string][]scan.Event{layersRun: eventsOf(t, layersRun), auditRun: eventsOf(t, auditRun)}
+	for name, state := range map[string]struct {
+		run  string
+		keys []string
+	}{
+		"overview":           {auditRun, []string{"1", "j"}},
+		"workloads":          {layersRun, []string{"2", "j"}},
+		"workloads filtered": {layersRun, []string{"2", "/web", "enter", "j"}},
+		"workload":           {layersRun, []string{"2", "j", "enter", "j"}},
+		"workload's finding": {layersRun, []string{"2", "j", "enter", "n"}},
+		"alerts":             {auditRun, []string{"3", "j"}},
+		"alerts filtered":    {auditRun, []string{"3", "f", "i", "p"}},
+		"alert":              {auditRun, []string{"3", "j", "enter"}},
+		"nodes":              {layersRun, []string{"4", "j"}},
+		"nodes filtered":     {layersRun, []string{"4", "/node", "enter", "j"}},
+		"node":               {layersRun, []string{"4", "j", "enter"}},
+		"policies":           {layersRun, []string{"5", "j"}},
+		"policies filtered":  {layersRun, []string{"5", "/pod", "enter", "j"}},
+		"policy":             {layersRun, []string{"5", "j", "enter", "j"}},
+		"form":               {layersRun, []string{"6", "j"}},
+		"plan":               {layersRun, []string{"6", "p", "j"}},
+		"plan's breaks":      {layersRun, []string{"6", "p", "b", "j"}},
+		"plan's summary":     {layersRun, []string{"6", "p", "s", "j"}},
+		"form after a plan":  {layersRun, []string{"6", "p", "esc", "j"}},
+		"done":               {layersRun, []string{"6", "p", "a", "prod-eu", "enter"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, pressed := range allKeys(newKeyMap()) {
+				s := newStage(t, 120, 40, events[state.run], func(o *Options) {
+					o.Remedy, o.NoRemedy = &fakeRemedy{}, ""
+					o.Copy = func(context.Context, io.Writer, string) error { return nil }
+				})
+				s.press(state.keys...)
+				listed := slices.Concat(s.screens[s.view].keys(s.desk), s.desk.keys.everywhere(), s.desk.keys.inLists())
+				before := s.text()
+				s.press(pressed)
+				if before == s.text() && !s.quit {
+					continue
+				}
+				if !slices.ContainsFunc(listed, func(b key.Binding) bool { return slices.Contains(b.Keys(), pressed) }) {
+					t.Errorf("%q does something and does not stand in the help:\n%s", pressed, s.text())
+				}
+			}
+		})
+	}
+}
+
+// allKeys are the keys of all bindings, each once.
+func allKeys(k *KeyMap) []string {
+	var all []string
+	v := reflect.ValueOf(*k)
+	for i := range v.NumField() {
+		all = append(all, v.Field(i).Interface().(key.Binding).Keys()...)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return slices.DeleteFunc(all, func(k string) bool { return k == "ctrl+z" || strings.HasPrefix(k, "mouse") })
 }
