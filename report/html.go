@@ -46,13 +46,15 @@ func (h *htmlReport) Handle(e scan.Event) error {
 
 // htmlView is what the templates of the report draw.
 type htmlView struct {
-	End       *scan.End
-	Unread    *htmlUnread
-	Headline  htmlHeadline
-	Verdicts  htmlChart
-	Layers    []htmlChart
-	Severity  htmlChart
-	Ways      []htmlWay
+	End      *scan.End
+	Unread   *htmlUnread
+	Headline htmlHeadline
+	Verdicts htmlChart
+	Layers   []htmlChart
+	Severity htmlChart
+	Ways     []htmlWay
+	// MoreWays is how many are open and have no line.
+	MoreWays  int
 	Excepted  string
 	Workloads []*htmlWorkload
 	Filter    htmlFilter
@@ -85,7 +87,7 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 	groups := h.sorted()
 	book := newRuleBook(h.rules)
 	v := &htmlView{
-		End: end, Unread: h.unread(end), Headline: headline(end),
+		End: end, Unread: h.unread(end), Headline: headline(end, len(groups)),
 		Verdicts: verdictChart(end.Verdicts), Severity: severityChart(end.Findings), Excepted: uncounted(end),
 		Exceptions: h.exceptions,
 	}
@@ -99,7 +101,7 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 	}
 	v.Filter = newHTMLFilter(v.Workloads)
 	v.Layers = layerCharts(v.Workloads)
-	v.Ways = h.htmlWays(book)
+	v.Ways, v.MoreWays = h.htmlWays(book)
 	v.Toothless = h.htmlDull(h.toothlessRows(groups, true), book)
 	v.Weak = h.htmlDull(h.dullRows(h.weak, true), book)
 	v.Policies = h.htmlPolicies()
@@ -227,7 +229,7 @@ func (h *htmlReport) unread(end *scan.End) *htmlUnread {
 type htmlHeadline struct{ Class, Text string }
 
 // headline says the worst that is known, and never more good than was seen.
-func headline(end *scan.End) htmlHeadline {
+func headline(end *scan.End, rows int) htmlHeadline {
 	n := end.Verdicts
 	of := func(count int) string { return fmt.Sprintf("%d of %s", count, plural(end.Workloads, "workload")) }
 	switch shut := n[scan.VerdictClosed] + n[scan.VerdictSealed]; {
@@ -235,6 +237,8 @@ func headline(end *scan.End) htmlHeadline {
 		return htmlHeadline{"exposed", of(1) + " leaves a way out to the host open that nothing is known to stop."}
 	case n[scan.VerdictExposed] > 1:
 		return htmlHeadline{"exposed", of(n[scan.VerdictExposed]) + " leave a way out to the host open that nothing is known to stop."}
+	case end.Workloads == 0 && rows > 0:
+		return htmlHeadline{"unknown", "Nothing was judged: no workload has a verdict."}
 	case end.Workloads == 0:
 		return htmlHeadline{"unknown", "Nothing was judged: no workload was found."}
 	case n[scan.VerdictUnknown] > 0:
@@ -299,18 +303,17 @@ type htmlWay struct {
 	Bar                 htmlChart
 }
 
-// htmlWays are the ten worst.
-func (h *htmlReport) htmlWays(book *ruleBook) []htmlWay {
-	var list []htmlWay
+// htmlWays are the ten worst, and how many more there are.
+func (h *htmlReport) htmlWays(book *ruleBook) (list []htmlWay, more int) {
 	ways := h.ways()
+	if more = len(ways) - maxListed; more > 0 {
+		ways = ways[:maxListed]
+	}
 	most := 1
 	for _, w := range ways {
 		most = max(most, w.workloads)
 	}
-	for i, w := range ways {
-		if i == maxListed {
-			break
-		}
+	for _, w := range ways {
 		r := book.of(w.rule)
 		v := htmlWay{way: w, Rule: w.rule, Anchor: r.Anchor, Title: cmp.Or(r.Title, w.rule), Severity: w.severity, Count: plural(w.workloads, "workload")}
 		if w.guarded > 0 {
@@ -319,5 +322,5 @@ func (h *htmlReport) htmlWays(book *ruleBook) []htmlWay {
 		v.Bar = barChart("", most, htmlPart{Class: severityPill(w.severity).Class, Name: w.rule, Count: w.workloads})
 		list = append(list, v)
 	}
-	return list
+	return list, max(0, more)
 }

@@ -26,14 +26,18 @@ type htmlAlerts struct {
 	// Day is that of all of them, empty where they are of several.
 	Day  string
 	Text string
+	// Deaf is true where not all could be heard.
+	Deaf bool
 	Line *timeLine
 }
 
 // htmlAlert is a row of the table.
 type htmlAlert struct {
 	*scan.Alert
-	ID, Name    string
-	Section     string
+	ID, Name string
+	Section  string
+	// Parts are those of the name, between which a line may break.
+	Parts       []string
 	Deed, Facts string
 	First, Last string
 	Techniques  []htmlLink
@@ -45,8 +49,9 @@ func (h *htmlReport) htmlAlerts(sections map[scan.Workload]string) *htmlAlerts {
 		return nil
 	}
 	list := slices.SortedFunc(slices.Values(h.told.alerts), compareAlerts)
-	count := heardOf(list)
-	v := &htmlAlerts{Lost: h.lost(), Text: alertText(&count)}
+	v := &htmlAlerts{Lost: h.lost()}
+	v.Deaf = len(v.Lost) > 0 || slices.ContainsFunc(h.failures, func(f *scan.Failure) bool { return strings.HasPrefix(f.Subject, "alerts") })
+	v.Text = alertText(list, v.Deaf)
 	for i, a := range list {
 		if i == mostHTMLAlerts {
 			v.More = len(list) - i
@@ -77,10 +82,23 @@ func (v *htmlAlerts) oneDay() {
 	v.Day = strings.TrimSpace(v.Day)
 }
 
-func alertText(h *heard) string {
+// alertText counts the rows of the table. That nothing was heard says little where not
+// all could be.
+func alertText(list []*scan.Alert, deaf bool) string {
+	var h heard
+	for _, a := range list {
+		if a.Incident {
+			h.incidents++
+			continue
+		}
+		h.add(a, 1)
+	}
 	text := plural(h.incidents, "incident")
 	if h.incidents == 0 {
 		text = "No incident"
+		if deaf {
+			text = "No incident was heard of, and not all could be heard"
+		}
 	}
 	if h.deeds > 0 {
 		text += fmt.Sprintf(". %s no incidents, %d of them stopped: %s", countAre(h.deeds, "other alert"), h.stopped, h.classes())
@@ -101,6 +119,7 @@ func (h *htmlReport) htmlAlert(a *scan.Alert, id string, sections map[scan.Workl
 		Deed:  shorten(Clean(joined(" ", a.Operation, a.Resource)), longestFact),
 		First: clock(a.First), Last: clock(a.Last),
 	}
+	v.Parts = strings.SplitAfter(v.Name, "/")
 	rest := *a
 	rest.Operation, rest.Resource, rest.Techniques = "", "", nil
 	var facts []string

@@ -33,6 +33,7 @@ func htmlSamples() map[string][]scan.Event {
 }
 
 func TestHTMLInABrowser(t *testing.T) {
+	t.Parallel()
 	b := startBrowser(t)
 	for name, events := range htmlSamples() {
 		document := htmlOf(t, events)
@@ -45,6 +46,7 @@ func TestHTMLInABrowser(t *testing.T) {
 	t.Run("theme", func(t *testing.T) { themeInABrowser(t, b) })
 	t.Run("links", func(t *testing.T) { linksInABrowser(t, b) })
 	t.Run("print", func(t *testing.T) { printInABrowser(t, b) })
+	t.Run("narrowed on paper", func(t *testing.T) { narrowedOnPaper(t, b) })
 	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, b) })
 	t.Run("large", func(t *testing.T) { largeInABrowser(t, b) })
 }
@@ -321,6 +323,24 @@ func printInABrowser(t *testing.T, b *browser) {
 	}
 }
 
+// narrowedOnPaper looks whether paper says that rows are missing.
+func narrowedOnPaper(t *testing.T, b *browser) {
+	p := b.open(t, htmlOf(t, layeredEvents()), tabOptions{width: 800, height: 1000, print: true})
+	seen := func() bool {
+		return eval[bool](p, `!!document.querySelector(".filter output").getClientRects().length`)
+	}
+	if seen() {
+		t.Error("all rows are there, and the filter is on paper")
+	}
+	eval[bool](p, `(() => { const f = document.querySelector("input[type=search]"); f.value = "evil"; f.dispatchEvent(new Event("input", {bubbles: true})); return true; })()`)
+	if all, shown := eval[int](p, `document.querySelectorAll("#matrix tbody tr").length`), len(p.rows()); shown >= all || !seen() {
+		t.Errorf("%d of %d rows are on paper, and it does not say so", shown, all)
+	}
+	if eval[bool](p, `!!document.querySelector(".filter input").getClientRects().length`) {
+		t.Error("there are controls on paper")
+	}
+}
+
 func withoutScripts(t *testing.T, b *browser) {
 	p := b.open(t, htmlOf(t, auditEvents()), tabOptions{width: 1280, height: 1400, noScripts: true})
 	p.picture("no-scripts", 1280, 1400)
@@ -338,7 +358,8 @@ func withoutScripts(t *testing.T, b *browser) {
 // largeInABrowser tells how long a large report takes to open, and bounds how much of it
 // is laid out before anybody scrolls.
 func largeInABrowser(t *testing.T, b *browser) {
-	document := htmlOf(t, largeRun(largeWorkloads))
+	// A quarter under the race detector, which takes most of the time there.
+	document := htmlOf(t, largeRun(browsedWorkloads))
 	p := b.open(t, document, tabOptions{width: 1280, height: 900})
 	times := eval[map[string]float64](p, `(() => { const n = performance.getEntriesByType("navigation")[0], paint = performance.getEntriesByName("first-contentful-paint")[0];
 		return {interactive: n.domInteractive, loaded: n.loadEventEnd, painted: paint ? paint.startTime : 0}; })()`)

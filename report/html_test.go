@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func TestHTMLIsSound(t *testing.T) {
 
 // elements are all that a report is made of.
 var reportElements = strings.Fields(`html head meta title link style script body a header div svg path span button p h1 h2 h3 h4 dl dt dd b main section nav ul ol li
-	code br i details summary table caption thead tbody tr th td form label input select option fieldset legend output footer abbr circle rect line text g defs pattern del ins`)
+	code br wbr i details summary table caption thead tbody tr th td form label input select option fieldset legend output footer abbr circle rect line text g defs pattern del ins`)
 
 func checkDocument(t *testing.T, doc *html.Node) {
 	t.Helper()
@@ -345,7 +346,7 @@ func TestHTMLNeverSoundsBetterThanItIs(t *testing.T) {
 		{scan.End{Workloads: 2, Verdicts: count(scan.VerdictClosed)}, "unknown"},
 		{scan.End{Workloads: 1, Verdicts: count("fine")}, "unknown"},
 	} {
-		if got := headline(&tt.end); got.Class != tt.class || got.Text == "" {
+		if got := headline(&tt.end, 0); got.Class != tt.class || got.Text == "" {
 			t.Errorf("%+v is %+v, want %s", tt.end, got, tt.class)
 		}
 	}
@@ -373,6 +374,52 @@ func TestHTMLCountsAlertsWithoutARow(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
 		}
+	}
+}
+
+// Where not all could be heard, that nothing was is no good news.
+func TestHTMLDoesNotPassOffDeafnessAsQuiet(t *testing.T) {
+	t.Parallel()
+	start := *auditEvents()[0].Start
+	start.Alerts = true
+	quiet := []scan.Event{{Start: &start}, {End: &scan.End{}}}
+	deaf := []scan.Event{{Start: &start}, {Failure: &scan.Failure{Subject: "alerts of 10.0.0.1:32767", Reason: scan.FailureUnreachable}}, {End: &scan.End{Failures: 1, Incomplete: true}}}
+	const doubt = "not all could be heard"
+	if text := documentText(t, quiet); strings.Contains(text, doubt) || !strings.Contains(text, "No incident.") {
+		t.Error("of a quiet time it is not said that nothing happened")
+	}
+	if text := documentText(t, deaf); !strings.Contains(text, doubt) || strings.Contains(text, "No incident.") {
+		t.Error("nobody could listen, and it reads as if nothing had happened")
+	}
+}
+
+// Ways out that have no line are counted, and bars are as long as what is shown asks for.
+func TestHTMLCountsWaysWithoutALine(t *testing.T) {
+	t.Parallel()
+	events := []scan.Event{layeredEvents()[0]}
+	for i := range maxListed + 2 {
+		w := sampleWorkload("shop", "Deployment", fmt.Sprintf("w%d", i))
+		severity := scan.SeverityCritical
+		paths := []string{fmt.Sprintf("escape-%d", i), "escape-low"}
+		for _, id := range paths {
+			events = append(events, scan.Event{Finding: &scan.Finding{Rule: id, Category: scan.CategoryEscape, Workload: w, Severity: severity, Open: true}})
+			severity = scan.SeverityLow
+		}
+		events = append(events, scan.Event{Verdict: &scan.WorkloadVerdict{Workload: w, Verdict: scan.VerdictExposed, Paths: paths}})
+	}
+	events = append(events, scan.Event{End: &scan.End{Workloads: maxListed + 2}})
+	h := NewHTML(io.Discard, HTMLOptions{}).(*htmlReport)
+	for _, e := range events {
+		if err := h.Handle(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ways, more := h.htmlWays(newRuleBook(nil))
+	if len(ways) != maxListed || more != 3 || ways[0].Bar.Parts[0].Len != "100" {
+		t.Errorf("%d ways, %d more, the first %s long", len(ways), more, ways[0].Bar.Parts[0].Len)
+	}
+	if text := documentText(t, events); !strings.Contains(text, "And 3 other ways out") {
+		t.Error("the ways that are left out are not counted")
 	}
 }
 

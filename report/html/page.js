@@ -135,6 +135,8 @@ for (const form of all("form[data-rows]")) {
       if (r.section) r.section.hidden = !fits;
       if (fits) shown++;
     }
+    // Paper has no form, but says that rows are missing.
+    form.classList.toggle("narrowed", shown < rows.length);
     said.textContent = shown + " of " + rows.length + " " + form.dataset.what + " shown";
   };
   form.hidden = false;
