@@ -92,6 +92,34 @@ func TestErrorsAtTheFoot(t *testing.T) {
 	}
 }
 
+// What is exported is what is seen: one thing where one is opened, and it is counted.
+func TestExportOfOne(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		run, want string
+		keys      []string
+	}{
+		"node":     {layersRun, "only node node-3 (1 node)", []string{"4", "/node-3", "enter", "enter"}},
+		"nodes":    {layersRun, "nodes only (6 nodes)", []string{"4"}},
+		"alert":    {auditRun, "only one alert (1 alert)", []string{"3", "enter"}},
+		"gap":      {auditRun, "only one gap in the alerts (1 gap)", []string{"3", "j", "enter"}},
+		"alerts":   {auditRun, "alerts (7 alerts, 3 gaps)", []string{"3"}},
+		"policy":   {layersRun, "(1 workload, 1 policy)", []string{"5", "enter"}},
+		"unjudged": {plainRun, "(3 workloads)", []string{"2", "/verdict:unknown", "enter"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, 120, 40, eventsOf(t, test.run), func(o *Options) {
+				o.Export = func(context.Context, string, string, []scan.Event) error { return nil }
+			})
+			s.press(test.keys...)
+			s.text()
+			s.press("e")
+			s.wants(test.want)
+		})
+	}
+}
+
 // Of a workload whose verdict is unknown no number says that no path is open.
 func TestUnknownHasNoNumber(t *testing.T) {
 	t.Parallel()

@@ -309,7 +309,15 @@ func (v *alerts) copied(d *desk, fix bool) (what, text string) {
 	return "the alert", plainLines(alertDetail(d, it.alert))
 }
 
+// selection is what the list shows, or what is shown alone.
 func (v *alerts) selection(d *desk) (Selection, string) {
+	switch it := v.opened; {
+	case it == nil:
+	case it.alert != nil:
+		return Selection{Alerts: []*scan.Alert{it.alert}}, "only one alert"
+	default:
+		return Selection{Lost: []*scan.Lost{it.lost}}, "only one gap in the alerts"
+	}
 	v.arrange(d)
 	var part Selection
 	for i := range v.items {

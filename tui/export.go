@@ -149,8 +149,12 @@ func (x *export) size() string {
 		n    int
 		word string
 	}{
-		{len(slices.DeleteFunc(slices.Clone(x.part.Rows), func(r *Row) bool { return r.Verdict == nil })), "workload"},
+		{len(slices.DeleteFunc(slices.Clone(x.part.Rows), func(r *Row) bool {
+			w := newWorkRow(r, 0)
+			return w == nil || w.exception
+		})), "workload"},
 		{len(x.part.Nodes), "node"}, {len(x.part.Policies), "policy"}, {len(x.part.Alerts), "alert"},
+		{len(x.part.Lost), "gap"},
 	} {
 		if p.n > 0 {
 			pieces = append(pieces, counted(p.n, p.word))

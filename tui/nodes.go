@@ -376,8 +376,12 @@ func (v *nodes) copied(d *desk, fix bool) (what, text string) {
 	return "the node", b.String()
 }
 
+// selection is what the list shows, or the one node that is read.
 func (v *nodes) selection(d *desk) (Selection, string) {
 	v.choose(d)
+	if n := v.node(); v.inside && n != nil {
+		return Selection{Nodes: []*scan.Node{n}}, "only node " + n.Name
+	}
 	return Selection{Nodes: v.shown}, partNote("nodes", v.bar.note())
 }
 

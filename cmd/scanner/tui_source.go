@@ -80,9 +80,19 @@ func (a *app) source(ctx context.Context, f *tuiFlags, cfg *config.Config, file 
 
 // stillSource is what does not change: manifests, or an earlier run.
 func (a *app) stillSource(f *tuiFlags, cfg *config.Config, feed *tui.Feed) (*screenSource, error) {
-	s := &screenSource{close: func() {}, name: strings.Join(f.files, ", ")}
+	name := func(path string) string {
+		if path == "-" {
+			return "standard input"
+		}
+		return path
+	}
+	names := make([]string, len(f.files))
+	for i, path := range f.files {
+		names[i] = name(path)
+	}
+	s := &screenSource{close: func() {}, name: strings.Join(names, ", ")}
 	if f.from != "" {
-		s.name, s.noRemedy = f.from, "an earlier run is looked at: changes are planned for a cluster that is there"
+		s.name, s.noRemedy = name(f.from), "an earlier run is looked at: changes are planned for a cluster that is there"
 		if f.from != "-" {
 			// It is read from its beginning, once the screen is there.
 			file, err := a.open(f.from)

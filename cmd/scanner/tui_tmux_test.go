@@ -279,14 +279,14 @@ func TestTerminalOfPipes(t *testing.T) {
 		}
 	}
 	m.run("cat run.jsonl | escape-scanner tui --from -")
-	m.until("42 workloads", "■ still")
+	m.until("escape-scanner  standard input", "42 workloads", "■ still")
 	m.keys("2")
 	m.until("VERDICT↓")
 	m.keys("q")
 	m.ended(exitOK)
 
 	m.run("clear; escape-scanner tui -f - <pod.yaml")
-	m.until("1 workload,", "digger", "■ still")
+	m.until("escape-scanner  standard input", "1 workload,", "digger", "■ still")
 	m.keys("6", "p")
 	m.until("escape-scanner remediate manifests")
 	m.keys("q")
