@@ -225,12 +225,12 @@ func workloadName(w scan.Workload) string {
 
 // stamp is a moment, to the second.
 func stamp(d *desk, at time.Time) string {
-	return at.In(d.now.Location()).Format("2006-01-02 15:04:05")
+	return at.UTC().Format("2006-01-02 15:04:05")
 }
 
 // clock is a moment of today, or a day before it.
 func clock(d *desk, at time.Time) string {
-	at = at.In(d.now.Location())
+	at = at.UTC()
 	if d.now.Sub(at) > 20*time.Hour {
 		return at.Format("01-02 15:04")
 	}

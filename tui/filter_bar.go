@@ -20,6 +20,8 @@ type filterBar struct {
 	// open is true while keys are text.
 	open  bool
 	input textinput.Model
+	// before is what was typed when it was opened, which esc brings back.
+	before string
 }
 
 // start lets the user type.
@@ -27,7 +29,7 @@ func (b *filterBar) start(d *desk) {
 	b.input = newInput(d, "/")
 	b.input.SetValue(b.text)
 	b.input.CursorEnd()
-	b.open = true
+	b.open, b.before = true, b.text
 }
 
 // set takes another text, as of another view. changed tells whether another filter holds.
@@ -54,9 +56,13 @@ func (b *filterBar) update(d *desk, msg tea.Msg) (used, changed bool, cmd tea.Cm
 	case tea.KeyUp, tea.KeyDown, tea.KeyPgUp, tea.KeyPgDown:
 		return false, false, nil
 	}
-	if key.Matches(k, d.keys.Cancel, d.keys.Accept) {
+	switch {
+	case key.Matches(k, d.keys.Accept):
 		b.open = false
 		return true, false, nil
+	case key.Matches(k, d.keys.Cancel):
+		b.open = false
+		return true, b.set(b.before), nil
 	}
 	b.input, cmd = b.input.Update(msg)
 	return true, b.set(b.input.Value()), cmd
@@ -92,7 +98,7 @@ func (b *filterBar) draw(d *desk, width int, count string) string {
 func (b *filterBar) keys(d *desk) []key.Binding {
 	accept, leave := d.keys.Accept, d.keys.Cancel
 	accept.SetHelp("enter", "keep")
-	leave.SetHelp("esc", "leave")
+	leave.SetHelp("esc", "as before")
 	return []key.Binding{accept, leave}
 }
 

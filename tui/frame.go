@@ -73,6 +73,8 @@ func (a *app) state() string {
 		words = t.errorText.Render("✗ stopped")
 	case s.Start == nil || !s.Pictured && !s.Over:
 		words = t.accent.Render("… reading")
+	case s.Live() && s.Stale():
+		words = t.doubt.Bold(true).Render("? stale")
 	case s.Live():
 		words = t.good.Render("● live")
 	default:

@@ -59,6 +59,8 @@ type RemedyAsk struct {
 	Namespaces []string
 	Level      psa.Level
 	Action     set.Action
+	// Only are the parts of the set, none for all of them.
+	Only []set.Part
 	// Accept are workloads, as NAMESPACE/KIND/NAME, whose breaking is accepted.
 	Accept []string
 }

@@ -23,7 +23,11 @@ import (
 type remedyChoices struct {
 	sheet
 	restricted, audit, some bool
-	chosen                  map[string]bool
+	// admission is true where the set is to have that part alone.
+	admission bool
+	chosen    map[string]bool
+	// asked is true once the namespaces that the run is limited to were chosen.
+	asked bool
 	// accepted are the workloads whose breaking is accepted, by their names. Other choices
 	// break others.
 	accepted map[string]bool
@@ -39,6 +43,7 @@ type remedyChoices struct {
 const (
 	fieldLevel     = "level"
 	fieldAction    = "action"
+	fieldParts     = "parts"
 	fieldScope     = "scope"
 	fieldNamespace = "namespace/"
 )
@@ -54,6 +59,9 @@ func (f *remedyChoices) ask() RemedyAsk {
 	}
 	if f.some {
 		ask.Namespaces = slices.Sorted(maps.Keys(f.chosen))
+	}
+	if f.admission {
+		ask.Only = []set.Part{set.PartAdmission}
 	}
 	ask.Accept = slices.Sorted(maps.Keys(f.accepted))
 	return ask
@@ -78,6 +86,9 @@ func (a *RemedyAsk) command() string {
 		where = "-n " + strings.Join(a.Namespaces, ",")
 	}
 	text := fmt.Sprintf("escape-scanner remediate plan %s --level %s --action %s", where, a.Level, a.Action)
+	for _, part := range a.Only {
+		text += " --only " + string(part)
+	}
 	for _, workload := range a.Accept {
 		text += " --accept " + workload
 	}
@@ -131,6 +142,8 @@ func (f *remedyChoices) change(item, direction int) bool {
 		changed = flip(&f.restricted)
 	case field == fieldAction:
 		changed = flip(&f.audit)
+	case field == fieldParts:
+		changed = flip(&f.admission)
 	case field == fieldScope:
 		changed = flip(&f.some)
 	case isNamespace && slices.Contains(targets.Always(), name):
@@ -156,6 +169,13 @@ func (f *remedyChoices) refresh(d *desk) {
 	if !f.stale {
 		return
 	}
+	if s := d.snap.Start; !f.asked && s != nil {
+		// Who looks at some namespaces means these.
+		f.asked = true
+		for _, ns := range s.Namespaces {
+			f.some, f.chosen[ns] = true, true
+		}
+	}
 	at, within := f.where()
 	was := fieldLevel
 	if at >= 0 {
@@ -175,6 +195,7 @@ func (f *remedyChoices) refresh(d *desk) {
 	}
 	add(fieldLevel, f.choice(t, "level", []string{"baseline", "restricted"}, f.restricted, "what Pod Security calls so is refused at admission"))
 	add(fieldAction, f.choice(t, "action", []string{"block", "audit"}, f.audit, "block refuses, audit only reports"))
+	add(fieldParts, f.choice(t, "parts", []string{"the whole set", "admission"}, f.admission, "without KubeArmor only admission can refuse"))
 	add(fieldScope, f.choice(t, "scope", []string{"all namespaces", "chosen ones"}, f.some, f.scopeHint()))
 	if f.some {
 		f.namespaces(d, add)
@@ -223,6 +244,11 @@ func (f *remedyChoices) namespaces(d *desk, add func(string, sheetItem)) {
 	seen := map[string]*namespace{}
 	for name := range f.chosen {
 		seen[name] = nil
+	}
+	if d.snap.Start != nil {
+		for _, name := range d.snap.Start.Namespaces {
+			seen[name] = &namespace{}
+		}
 	}
 	for _, r := range d.snap.Rows {
 		if r.Verdict == nil || r.Ref.Workload.Namespace == "" {
@@ -322,6 +348,9 @@ func (f *remedyChoices) about(d *desk, add func(string, sheetItem)) {
 		{set.PartChroot, "running it is " + refused + " in containers"},
 		{set.PartTools, "running them is " + refused + " in containers: " + strings.Join(elements[armor.Tool], ", ")},
 	} {
+		if f.admission && part.part != set.PartAdmission {
+			part.text = "left out"
+		}
 		add("", textItem(t.bold.Render(pad(string(part.part), 14)), part.text, t.dim))
 	}
 	add("", textItem("", "Never in scope: "+strings.Join(targets.Always(), ", ")+".", t.dim))

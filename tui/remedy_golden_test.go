@@ -24,9 +24,9 @@ func TestRemedyGolden(t *testing.T) {
 		keys []string
 	}{
 		{"form", &fakeRemedy{}, nil},
-		{"form-chosen", &fakeRemedy{}, []string{"right", "down", "down", " ", "down", " ", "down", " "}},
+		{"form-chosen", &fakeRemedy{}, []string{"right", "down", "down", "down", " ", "down", " ", "down", " "}},
 		{"none", nil, []string{"p"}},
-		{"none-chosen", nil, []string{"down", "down", " ", "down", " "}},
+		{"none-chosen", nil, []string{"down", "down", "down", " ", "down", " "}},
 		{"changes", plan(plainPlan(), nil), []string{"p", "down", "down", "enter"}},
 		{"breaks", plan(plainPlan(), nil), []string{"p", "b", "enter"}},
 		{"summary", plan(plainPlan(), nil), []string{"p", "s"}},
@@ -63,7 +63,7 @@ func TestRemedyGoldenEmpty(t *testing.T) {
 	t.Parallel()
 	for _, size := range sizes {
 		s := newStage(t, size.width, size.height, nil, func(o *Options) { o.Remedy = &fakeRemedy{} })
-		s.press("6", "down", "down", " ")
+		s.press("6", "down", "down", "down", " ")
 		s.golden("remedy-empty-" + size.name)
 	}
 }
@@ -109,7 +109,7 @@ func TestRemedyGoldenAtWork(t *testing.T) {
 func TestRemedyResized(t *testing.T) {
 	t.Parallel()
 	for _, keys := range [][]string{
-		{}, {"down", "down", " "}, {"p"}, {"p", "down", "enter", "pgdown"}, {"p", "b", "enter"}, {"p", "s"},
+		{}, {"down", "down", "down", " "}, {"p"}, {"p", "down", "enter", "pgdown"}, {"p", "b", "enter"}, {"p", "s"},
 		{"p", "a", "prod"}, {"p", "a", "prod-eu", "enter"}, {"r"},
 	} {
 		s := remedyStageOf(t, 120, 40, &fakeRemedy{})

@@ -68,7 +68,7 @@ func TestRemedyExports(t *testing.T) {
 	if part, note := s.remedy().selection(s.desk); note != "" || len(part.Rows) != len(s.desk.snap.Rows) {
 		t.Errorf("%d rows, %q", len(part.Rows), note)
 	}
-	s.press("down", "down", " ", "down", " ")
+	s.press("down", "down", "down", " ", "down", " ")
 	part, note := s.remedy().selection(s.desk)
 	if note != "namespaces batch" || len(part.Rows) == 0 || slices.ContainsFunc(part.Rows, func(r *Row) bool { return r.Ref.Workload.Namespace != "batch" }) {
 		t.Errorf("%d rows, %q", len(part.Rows), note)
@@ -100,7 +100,7 @@ func TestRemedyAnyRun(t *testing.T) {
 	})
 	reading.press("6", "p")
 	reading.wantStage(remedyPlanned)
-	reading.press("esc", "down", "down", " ")
+	reading.press("esc", "down", "down", "down", " ")
 	reading.text()
 	broken := newStage(t, 80, 24, nil, func(o *Options) {
 		o.Remedy, o.Feed = &fakeRemedy{}, NewFeed(func() time.Time { return testTime })
@@ -117,7 +117,7 @@ func TestRemedyHostileNamespaces(t *testing.T) {
 	s := newStage(t, 40, 12, nil, func(o *Options) { o.Remedy = f })
 	verdict := scan.WorkloadVerdict{Workload: scan.Workload{Namespace: nasty, Kind: "Pod", Name: "x"}, Verdict: scan.VerdictExposed}
 	s.feed(eventsOf(t, layersRun)[0], scan.Event{Verdict: &verdict})
-	s.press("6", "down", "down", " ", "down", " ")
+	s.press("6", "down", "down", "down", " ", "down", " ")
 	s.wantHarmless()
 	s.press("p")
 	s.wantHarmless()

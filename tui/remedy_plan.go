@@ -55,7 +55,11 @@ func (p *remedyPlan) title() string {
 	if p.rollback {
 		return "Rollback of " + p.View.Plan.Set + " in " + p.cluster()
 	}
-	return fmt.Sprintf("Plan for %s: %s, %s, %s", p.cluster(), p.ask.Level, p.ask.Action, p.ask.scopeText())
+	parts := ""
+	if len(p.ask.Only) > 0 {
+		parts = "admission only, "
+	}
+	return fmt.Sprintf("Plan for %s: %s, %s, %s%s", p.cluster(), p.ask.Level, p.ask.Action, parts, p.ask.scopeText())
 }
 
 func (p *remedyPlan) cluster() string {

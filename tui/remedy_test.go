@@ -54,12 +54,13 @@ func TestRemedyFormKeys(t *testing.T) {
 		{[]string{"j", "right"}, audit},
 		{[]string{"j", "right", "k", "left"}, audit},
 		{[]string{"down", "up", " "}, restricted},
-		{[]string{"down", "down", " ", "down", " "}, in("batch")},
-		{[]string{"down", "down", " ", "down", "enter", "down", "down", "right"}, in("batch", "payments")},
-		{[]string{"down", "down", " ", "down", " ", " "}, in()},
-		{[]string{"down", "down", " ", "down", "right", "left"}, in()},
-		{[]string{"down", "down", " ", "down", "down", " "}, in()},
-		{[]string{"down", "down", "right", "down", " ", "up", "left"}, baseline},
+		{[]string{"down", "down", " "}, with(func(a *RemedyAsk) { a.Only = []set.Part{set.PartAdmission} })},
+		{[]string{"down", "down", "down", " ", "down", " "}, in("batch")},
+		{[]string{"down", "down", "down", " ", "down", "enter", "down", "down", "right"}, in("batch", "payments")},
+		{[]string{"down", "down", "down", " ", "down", " ", " "}, in()},
+		{[]string{"down", "down", "down", " ", "down", "right", "left"}, in()},
+		{[]string{"down", "down", "down", " ", "down", "down", " "}, in()},
+		{[]string{"down", "down", "down", "right", "down", " ", "up", "left"}, baseline},
 		{[]string{"end", " "}, baseline},
 		{[]string{"end", "home", "right"}, restricted},
 		{[]string{"G", "g", "right"}, restricted},
@@ -91,7 +92,7 @@ func TestRemedyNoneIsNotAll(t *testing.T) {
 	t.Parallel()
 	f := &fakeRemedy{}
 	s := remedyStageOf(t, 80, 24, f)
-	s.press("down", "down", " ", "p")
+	s.press("down", "down", "down", " ", "p")
 	s.wants("no namespace is chosen")
 	s.wantStage(remedyForm)
 	if len(f.asks) != 0 {
@@ -110,7 +111,7 @@ func TestRemedyNamespaceGoes(t *testing.T) {
 	t.Parallel()
 	f := &fakeRemedy{}
 	s := remedyStageOf(t, 80, 24, f)
-	s.press("down", "down", " ", "down", " ")
+	s.press("down", "down", "down", " ", "down", " ")
 	start := eventsOf(t, layersRun)[0]
 	s.feed(start)
 	s.wants("[x] batch", "not seen any more")

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -85,6 +86,12 @@ func (s *Snapshot) Row(ref scan.RowRef) *Row {
 
 // Live tells whether what is shown still follows a cluster.
 func (s *Snapshot) Live() bool { return s.Start != nil && s.Start.Watch && !s.Over }
+
+// Stale tells whether something of the cluster is not followed at the moment: what is
+// shown may not be so any more.
+func (s *Snapshot) Stale() bool {
+	return slices.ContainsFunc(s.Failures, func(f *scan.Failure) bool { return strings.HasPrefix(f.Subject, "watch of ") })
+}
 
 // Incidents are the alerts that are incidents, oldest first.
 func (s *Snapshot) Incidents() []*scan.Alert {

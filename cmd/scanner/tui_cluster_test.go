@@ -70,7 +70,7 @@ func TestTerminalOfACluster(t *testing.T) {
 		}
 		return names
 	}
-	m.keys("6", "Down", "Down", "Space")
+	m.keys("6", "Down", "Down", "Down", "Space")
 	m.until("[chosen ones]", "[ ] shop")
 	m.keys("Down", "Down", "Space")
 	m.until("1 namespace chosen", "[x] shop")
@@ -107,7 +107,7 @@ func TestTerminalOfACluster(t *testing.T) {
 
 	proxy.Close()
 	m.keys("1")
-	m.untilMatch(`\? \d+ unread`)
+	m.untilMatch(`\? \d+ unread  \? stale`)
 	m.until("could not be read", "watch of Deployment  unreachable", "are not seen", "2 workloads")
 	m.keys("q")
 	m.ended(exitOK)

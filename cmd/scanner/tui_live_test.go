@@ -34,9 +34,14 @@ func testByScreen(t *testing.T, server *kubetest.Server) {
 	kubeconfig := kubetest.Kubeconfig(t, server.Config())
 	r := screenOf(t, "--kubeconfig", kubeconfig)
 	ask := tui.RemedyAsk{Namespaces: []string{"screen"}, Level: psa.LevelBaseline, Action: set.ActionBlock}
-	stale, err := r.Plan(t.Context(), ask)
+	part := ask
+	part.Only = []set.Part{set.PartAdmission}
+	stale, err := r.Plan(t.Context(), part)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(stale.Command, "--only admission") || slices.ContainsFunc(stale.View.Set.Objects, func(o set.Object) bool { return o.Part != set.PartAdmission }) {
+		t.Errorf("%q is not of admission alone", stale.Command)
 	}
 	plan, err := r.Plan(t.Context(), ask)
 	if err != nil {

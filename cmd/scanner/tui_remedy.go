@@ -71,6 +71,11 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 	if err != nil {
 		return nil, err
 	}
+	for _, part := range ask.Only {
+		if err := flags.Set("only", string(part)); err != nil {
+			return nil, err
+		}
+	}
 	for _, workload := range ask.Accept {
 		if err := flags.Set("accept", workload); err != nil {
 			return nil, err
