@@ -169,6 +169,9 @@ func (a *app) show(to gotoMsg) tea.Cmd {
 // pressed takes in keys. Several that were pressed fast, or came late over a slow line, are
 // read as one, and each means what it means alone. What is pasted is text, and no keys.
 func (a *app) pressed(msg tea.KeyMsg) tea.Cmd {
+	if msg.Paste && !a.typing() {
+		return nil
+	}
 	if msg.Type != tea.KeyRunes || msg.Paste || msg.Alt || len(msg.Runes) < 2 {
 		return a.key(msg)
 	}
@@ -177,6 +180,15 @@ func (a *app) pressed(msg tea.KeyMsg) tea.Cmd {
 		cmds[i] = a.key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
 	}
 	return tea.Batch(cmds...)
+}
+
+// typing is whether keys are text now.
+func (a *app) typing() bool {
+	if a.over != nil {
+		_, asks := a.over.(*export)
+		return asks
+	}
+	return !a.tooSmall() && a.screens[a.view].typing()
 }
 
 // key is where keys that mean the same everywhere are known.

@@ -103,6 +103,7 @@ func TestOverlays(t *testing.T) {
 		s.press("m")
 		s.press("2", "e")
 		s.golden("export-" + size.name)
+		s.wants("tab format  enter accept  esc cancel")
 		s.press("esc")
 		if s.over != nil {
 			t.Error("esc does not close the export")

@@ -84,7 +84,7 @@ func newKeyMap() *KeyMap {
 		Tolerate:  bind("t", "t", "accept that it breaks"),
 		Accept:    bind("enter", "enter", "accept"),
 		Cancel:    bind("esc", "esc", "cancel"),
-		Format:    bind("tab", "tab", "next format"),
+		Format:    bind("tab", "tab", "format"),
 
 		FormatBack: bind("shift+tab", "shift+tab", "format before"),
 	}

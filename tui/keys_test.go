@@ -18,7 +18,9 @@ import (
 // Keys that come together are what they are one by one.
 func TestKeysThatComeTogether(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 120, 40, eventsOf(t, auditRun), nil)
+	s := newStage(t, 120, 40, eventsOf(t, auditRun), func(o *Options) {
+		o.Export = func(context.Context, string, string, []scan.Event) error { return nil }
+	})
 	together := func(keys string) { s.send(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(keys)}) }
 	together("54")
 	if s.view != viewNodes {
@@ -33,6 +35,15 @@ func TestKeysThatComeTogether(t *testing.T) {
 	if s.view != viewWorkloads || s.quit {
 		t.Error("what is pasted are keys")
 	}
+	s.press("?")
+	s.send(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("q"), Paste: true})
+	s.wants("Everywhere")
+	s.press("esc", "e")
+	s.send(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("q.txt"), Paste: true})
+	if s.over == nil || s.over.(*export).path.Value() != "escape-scanner-workloads.txtq.txt" {
+		t.Errorf("a name that is pasted is not taken: %+v", s.over)
+	}
+	s.press("esc")
 	together("1q")
 	if s.view != viewOverview || !s.quit {
 		t.Errorf("1 and q lead to %s, gone %t", s.view, s.quit)
