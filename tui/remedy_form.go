@@ -85,14 +85,14 @@ func (a *RemedyAsk) command() string {
 	if len(a.Namespaces) > 0 {
 		where = "-n " + strings.Join(a.Namespaces, ",")
 	}
-	text := fmt.Sprintf("escape-scanner remediate plan %s --level %s --action %s", where, a.Level, a.Action)
+	words := []string{"escape-scanner remediate plan", where, "--level", string(a.Level), "--action", string(a.Action)}
 	for _, part := range a.Only {
-		text += " --only " + string(part)
+		words = append(words, "--only", string(part))
 	}
 	for _, workload := range a.Accept {
-		text += " --accept " + workload
+		words = append(words, "--accept", workload)
 	}
-	return report.Clean(text)
+	return report.Clean(strings.Join(words, " "))
 }
 
 // lacking says what the form lacks before a plan can be made of it, empty for nothing.
