@@ -104,9 +104,10 @@ func TestHelpHasEveryKey(t *testing.T) {
 // allKeys are the keys of all bindings, each once.
 func allKeys(k *KeyMap) []string {
 	var all []string
-	v := reflect.ValueOf(*k)
-	for i := range v.NumField() {
-		all = append(all, v.Field(i).Interface().(key.Binding).Keys()...)
+	for _, field := range reflect.ValueOf(*k).Fields() {
+		if b, ok := reflect.TypeAssert[key.Binding](field); ok {
+			all = append(all, b.Keys()...)
+		}
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
