@@ -112,6 +112,9 @@ func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
 		return why
 	}
 	switch end := s.End(); {
+	case s.Start().RuleSet != other.Start().RuleSet:
+		// It may have no such rule.
+		return "judged by " + cmp.Or(prefixed("rule set ", s.Start().RuleSet), "a rule set without a name")
 	case end.Known > 0:
 		return fmt.Sprintf("left out %d findings that its baseline has", end.Known)
 	case row != nil && row.verdict != nil && row.verdict.Verdict == VerdictUnknown && f.Category == CategoryEscape:

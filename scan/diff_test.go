@@ -293,6 +293,7 @@ func TestDiffSaysClosedOnlyOfWhatWasLookedAt(t *testing.T) {
 		"a baseline":                  {[]scan.Event{here}, func(_ *scan.Start, e *scan.End) { e.Known = 1 }, "", "the new run left out 1 findings that its baseline has"},
 		"another level":               {[]scan.Event{here}, func(s *scan.Start, _ *scan.End) { s.Level = "restricted" }, "escape-privileged policy-x", "the new run judged by the level restricted"},
 		"an unknown verdict":          {[]scan.Event{shopVerdict(scan.VerdictUnknown)}, nil, "policy-x privileged", "the new run does not know the verdict: because"},
+		"other rules":                 {[]scan.Event{here}, func(s *scan.Start, _ *scan.End) { s.RuleSet = "2" }, "", "the new run judged by rule set 2"},
 		"manifests":                   {nil, func(s *scan.Start, _ *scan.End) { s.Source = scan.SourceManifests }, "", "the new run read manifests"},
 	} {
 		t.Run(name, func(t *testing.T) {
