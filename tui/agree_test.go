@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -117,6 +120,29 @@ func TestExportOfOne(t *testing.T) {
 			s.press("e")
 			s.wants(test.want)
 		})
+	}
+}
+
+// The alerts of a workload are found by its name as it is, and not as it is drawn.
+func TestAlertsOfHostileName(t *testing.T) {
+	t.Parallel()
+	events := eventsOf(t, auditRun)
+	at := slices.IndexFunc(events, func(e scan.Event) bool { return e.Alert != nil && strings.Contains(e.Alert.Workload.Name, "\x1b") })
+	if at < 0 {
+		t.Fatal("no alert of such a workload")
+	}
+	for _, size := range sizes {
+		s := newStage(t, size.width, size.height, events, nil)
+		s.send(openMsg{scan.RowRef{Workload: events[at].Alert.Workload, Claims: events[at].Alert.Claims}})
+		s.text()
+		s.press("a")
+		s.text()
+		if s.view != viewAlerts || s.screens[viewAlerts].(*alerts).shown != 1 {
+			t.Errorf("at %s its alerts are not shown:\n%s", size.name, s.text())
+		}
+		if seen := s.View(); strings.ContainsAny(ansi.Strip(seen), "\x1b\u202e") {
+			t.Errorf("raw text: %q", seen)
+		}
 	}
 }
 

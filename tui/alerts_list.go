@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -109,7 +110,7 @@ func (f *alertFilter) String() string {
 		words = append(words, "incidents")
 	}
 	if f.workload != "" {
-		words = append(words, "of "+f.workload)
+		words = append(words, "of "+report.Clean(f.workload))
 	}
 	return strings.Join(words, ", ")
 }

@@ -275,7 +275,7 @@ func (v *workload) unfold(d *desk, open bool) {
 
 // toAlerts shows the workload's alerts.
 func (v *workload) toAlerts() tea.Cmd {
-	return tell(gotoMsg{view: viewAlerts, filter: report.Clean(v.ref.Workload.String())})
+	return tell(gotoMsg{view: viewAlerts, filter: v.ref.Workload.String()})
 }
 
 func (v *workload) keys(d *desk) []key.Binding {
