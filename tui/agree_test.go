@@ -146,6 +146,21 @@ func TestAlertsOfHostileName(t *testing.T) {
 	}
 }
 
+// No workload is no good news where not all was read.
+func TestNoWorkloadIsFound(t *testing.T) {
+	t.Parallel()
+	run := []scan.Event{{Start: &scan.Start{Schema: scan.SchemaVersion}}}
+	for want, more := range map[string][]scan.Event{
+		"No workload was found.": nil,
+		"No workload was found, and 1 thing could not be read: 1 shows what.": {{Failure: &scan.Failure{Subject: "deploy.yaml", Reason: scan.FailureInvalid}}},
+	} {
+		events := slices.Concat(run, more, []scan.Event{{End: &scan.End{}}})
+		s := newStage(t, 80, 24, events, nil)
+		s.press("2")
+		s.wants(want)
+	}
+}
+
 // Of a workload whose verdict is unknown no number says that no path is open.
 func TestUnknownHasNoNumber(t *testing.T) {
 	t.Parallel()

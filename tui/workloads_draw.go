@@ -103,6 +103,9 @@ func (v *workloads) emptiness(d *desk) string {
 	case !s.Pictured:
 		return "No workload yet: the run is still reading."
 	}
+	if len(s.Failures) > 0 {
+		return "No workload was found, and " + counted(len(s.Failures), "thing") + " could not be read: 1 shows what."
+	}
 	return "No workload was found."
 }
 
