@@ -15,6 +15,8 @@ type filter struct{ terms []filterTerm }
 
 // filterTerm is one word of a filter: a value of a key, or with no key a text of the name.
 type filterTerm struct {
+	// word is the term as it was typed.
+	word   string
 	key    string
 	values []string
 	not    bool
@@ -57,7 +59,7 @@ func parseFilter(text string, more ...filterKey) (filter, error) {
 	var f filter
 	var failed error
 	for word := range strings.FieldsSeq(text) {
-		term := filterTerm{}
+		term := filterTerm{word: word}
 		rest, not := strings.CutPrefix(word, "!")
 		term.not = not
 		if rest == "" {

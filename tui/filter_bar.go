@@ -102,10 +102,14 @@ func (b *filterBar) keys(d *desk) []key.Binding {
 	return []key.Binding{accept, leave}
 }
 
-// note says what was chosen, empty for everything.
+// note says what was chosen, by the terms that could be read; empty for everything.
 func (b *filterBar) note() string {
 	if b.filter.empty() {
 		return ""
 	}
-	return "only what matches " + strings.Join(strings.Fields(b.text), " ")
+	words := make([]string, len(b.filter.terms))
+	for i := range b.filter.terms {
+		words[i] = b.filter.terms[i].word
+	}
+	return "only what matches " + strings.Join(words, " ")
 }

@@ -121,6 +121,9 @@ func TestFilterBarSaysWhatItCannotRead(t *testing.T) {
 	if !b.set("verdict:x ns:shop") || b.failed == "" || len(b.filter.terms) != 1 {
 		t.Errorf("%+v", b)
 	}
+	if !b.set("ns:shop  foo:bar !kind:Pod") || b.failed == "" || b.note() != "only what matches ns:shop !kind:Pod" {
+		t.Errorf("a term that cannot be read is said to hold: %s", b.note())
+	}
 	if !b.set("") || b.failed != "" || b.seen() || b.note() != "" {
 		t.Errorf("%+v", b)
 	}
