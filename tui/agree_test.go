@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -158,6 +159,27 @@ func TestNoWorkloadIsFound(t *testing.T) {
 		s := newStage(t, 80, 24, events, nil)
 		s.press("2")
 		s.wants(want)
+	}
+}
+
+// What enter opens is seen, also after the wheel was turned.
+func TestWheelTakesTheCursorAlong(t *testing.T) {
+	t.Parallel()
+	for view, run := range map[string]string{"1": layersRun, "2": layersRun, "4": layersRun, "5": layersRun, "3": auditRun} {
+		for _, more := range [][]string{nil, {"enter"}} {
+			s := newStage(t, 60, 12, eventsOf(t, run), nil)
+			s.press(append([]string{view, "j"}, more...)...)
+			s.text()
+			for range 5 {
+				s.send(tea.MouseMsg{X: 3, Y: 6, Button: tea.MouseButtonWheelDown, Action: tea.MouseActionPress})
+				if view == "3" && more != nil {
+					continue // A text without a cursor.
+				}
+				if seen := s.text(); !strings.Contains(seen, "›") && !strings.Contains(seen, "▌") {
+					t.Errorf("view %s %q: the cursor is not seen\n%s", view, more, seen)
+				}
+			}
+		}
 	}
 }
 

@@ -255,10 +255,10 @@ func (p *page) aside(by int) bool {
 func (p *page) mouse(msg tea.MouseMsg) (opened, used bool) {
 	switch {
 	case msg.Button == tea.MouseButtonWheelUp:
-		p.scroll(-3)
+		p.leap(-3)
 		return false, true
 	case msg.Button == tea.MouseButtonWheelDown:
-		p.scroll(3)
+		p.leap(3)
 		return false, true
 	case msg.Button != tea.MouseButtonLeft || msg.Action != tea.MouseActionPress:
 		return false, false
