@@ -265,10 +265,11 @@ func (d *Diff) comparePolicies() {
 				d.NotKnown.Policies = append(d.NotKnown.Policies, p)
 			}
 		case now.Bites != was.Bites:
-			// Whether it bites is known of what was seen.
-			doubt := ofNew(d.New.hidesThing(ref.Namespace, hidesLayers, d.Old))
-			if biteRank(now.Bites) < biteRank(was.Bites) {
-				doubt = ofOld(d.Old.hidesThing(ref.Namespace, hidesLayers, d.New))
+			// Whether it bites is known of what was seen: either run may have seen less.
+			then, since := ofOld(d.Old.hidesThing(ref.Namespace, hidesLayers, d.New)), ofNew(d.New.hidesThing(ref.Namespace, hidesLayers, d.Old))
+			doubt := cmp.Or(since, then)
+			if now.Bites != BitesUnknown && biteRank(now.Bites) < biteRank(was.Bites) {
+				doubt = cmp.Or(then, since)
 			}
 			d.Policies = append(d.Policies, Pair[Policy]{Was: was, Now: now, Doubt: doubt})
 		}

@@ -113,3 +113,21 @@ func TestDiffOfABrokenFileElsewhere(t *testing.T) {
 		t.Error("what stood in main/b.yaml is said to be closed, and branch/b.yaml could not be read")
 	}
 }
+
+// A policy that bites otherwise where fewer namespaces were looked at may be as it was,
+// whichever of the runs looked at fewer.
+func TestDiffOfPoliciesInFewerNamespaces(t *testing.T) {
+	t.Parallel()
+	run := func(bites scan.Bite, namespaces ...string) *scan.DiffSide {
+		return sideOf(ended([]scan.Event{{Policy: &scan.Policy{Kind: "ClusterPolicy", Name: "p", Bites: bites}}}, func(s *scan.Start, _ *scan.End) { s.Namespaces = namespaces }))
+	}
+	all, some := run(scan.BitesYes), run(scan.BitesUnknown, "ci")
+	for _, d := range []*scan.Diff{scan.Compare(all, some), scan.Compare(some, all)} {
+		if len(d.Policies) != 1 || d.Policies[0].Doubt == "" {
+			t.Errorf("no doubt about %+v", d.Policies)
+		}
+	}
+	if d := scan.Compare(run(scan.BitesYes, "ci"), run(scan.BitesNo, "ci")); len(d.Policies) != 1 || d.Policies[0].Doubt != "" {
+		t.Errorf("doubt about %+v", d.Policies)
+	}
+}
