@@ -183,6 +183,17 @@ func TestWheelTakesTheCursorAlong(t *testing.T) {
 	}
 }
 
+// A policy that does nothing has no empty cell.
+func TestPolicyWithoutAnAction(t *testing.T) {
+	t.Parallel()
+	events := []scan.Event{{Start: &scan.Start{Schema: scan.SchemaVersion}}, {Policy: &scan.Policy{Kind: "Policy", Namespace: "shop", Name: "idle", Bites: scan.BitesNo, Layer: scan.LayerAdmission}}, {End: &scan.End{}}}
+	s := newStage(t, 120, 40, events, nil)
+	s.press("5")
+	if seen := s.text(); !regexp.MustCompile(`shop/idle +- +0`).MatchString(seen) {
+		t.Errorf("its action is not told:\n%s", seen)
+	}
+}
+
 // Of a workload whose verdict is unknown no number says that no path is open.
 func TestUnknownHasNoNumber(t *testing.T) {
 	t.Parallel()

@@ -391,7 +391,7 @@ func (v *policies) drawPolicy(d *desk, c *policyColumns, p *scan.Policy) string 
 	}
 	b.WriteString(cell(policyPlace(p), c.name-1) + " ")
 	if c.action > 0 {
-		b.WriteString(cell(p.Action, c.action-1) + " ")
+		b.WriteString(cell(cmp.Or(p.Action, "-"), c.action-1) + " ")
 	}
 	counts := t.plain
 	if p.Workloads == 0 {
