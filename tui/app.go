@@ -186,7 +186,7 @@ func (a *app) pressed(msg tea.KeyMsg) tea.Cmd {
 func (a *app) typing() bool {
 	if a.over != nil {
 		_, asks := a.over.(*export)
-		return asks
+		return asks && !a.tooSmall()
 	}
 	return !a.tooSmall() && a.screens[a.view].typing()
 }
@@ -200,18 +200,18 @@ func (a *app) key(msg tea.KeyMsg) tea.Cmd {
 		return a.leave(true)
 	case key.Matches(msg, k.Suspend):
 		return tea.Suspend
-	case a.over != nil:
-		done, cmd := a.over.update(d, msg)
-		if done {
-			a.over = nil
-		}
-		return cmd
 	case a.tooSmall():
 		// What cannot be seen is not to be changed.
 		if key.Matches(msg, k.Quit) {
 			return a.leave(false)
 		}
 		return nil
+	case a.over != nil:
+		done, cmd := a.over.update(d, msg)
+		if done {
+			a.over = nil
+		}
+		return cmd
 	case a.screens[a.view].typing():
 		return a.screens[a.view].update(d, msg)
 	case key.Matches(msg, k.Quit):

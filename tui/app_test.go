@@ -65,6 +65,26 @@ func TestTooSmall(t *testing.T) {
 	}
 }
 
+// A question that cannot be seen is not answered.
+func TestTooSmallForAQuestion(t *testing.T) {
+	t.Parallel()
+	made := 0
+	s := newStage(t, 80, 24, eventsOf(t, layersRun), func(o *Options) {
+		o.Export = func(context.Context, string, string, []scan.Event) error {
+			made++
+			return nil
+		}
+	})
+	s.press("e")
+	s.send(tea.WindowSizeMsg{Width: 30, Height: 5})
+	s.press("enter")
+	s.send(tea.WindowSizeMsg{Width: 80, Height: 24})
+	if made != 0 {
+		t.Error("it was answered")
+	}
+	s.wants("Export this view")
+}
+
 // Every view is drawn at every size, in the middle of everything, exactly as large as
 // there is room.
 func TestResizing(t *testing.T) {
