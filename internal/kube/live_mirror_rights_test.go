@@ -91,6 +91,49 @@ func TestLiveMirrorFollowsNamespacesOneByOne(t *testing.T) {
 	}
 }
 
+// What follows the owners of one namespace ends with it, and with nothing else.
+func TestLiveMirrorLeavesNamespaces(t *testing.T) {
+	t.Parallel()
+	server := live.Server(t)
+	stays := server.Namespace(t, nil)
+	user := server.User(t, "mirror-visitor")
+	verbs := []string{"list", "watch"}
+	server.Allow(t, "mirror-visitor", "", may("", verbs, "namespaces"))
+	m := follow(t, user, Options{}, MirrorOptions{})
+	kind := commonOwners()[1]
+	follows := func(ns string) bool { return m.have(feedKey{role: roleOwners, kind: kind, namespace: ns}) != nil }
+	asked := func(t *testing.T, ns string) {
+		server.Allow(t, "mirror-visitor", ns, may("apps", verbs, "replicasets"))
+		c := &told{m: m}
+		c.until(t, "owners of "+ns, func() bool { return m.OwnersUnread(t.Context(), ns, kind) == nil && follows(ns) })
+		if _, err := m.Owner(t.Context(), ns, schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, "owner"); !apierrors.IsForbidden(err) {
+			t.Errorf("what nobody may read: %v", err)
+		}
+	}
+	asked(t, stays)
+	var goes string
+	// The namespace is there as long as the test.
+	t.Run("a namespace", func(t *testing.T) {
+		goes = server.Namespace(t, nil)
+		asked(t, goes)
+	})
+	refused := func(ns string) bool {
+		m.single.mu.Lock()
+		defer m.single.mu.Unlock()
+		for scope := range m.single.refused {
+			if scope.namespace == ns {
+				return true
+			}
+		}
+		return false
+	}
+	c := &told{m: m}
+	c.until(t, "the end of what followed "+goes, func() bool { return !follows(goes) && !refused(goes) })
+	if !follows(stays) || !refused(stays) {
+		t.Error("another namespace is left too")
+	}
+}
+
 // Who may list and not watch is told so, and sees what changes all the same, later.
 func TestLiveMirrorOfWhoMayNotWatch(t *testing.T) {
 	t.Parallel()

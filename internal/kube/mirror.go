@@ -97,8 +97,10 @@ type Mirror struct {
 	// progress is closed and made anew whenever a feed has got somewhere.
 	progress chan struct{}
 	feeds    map[feedKey]*entry
-	changes  changeSet
-	version  string
+	// namespaces are those that were there when it was last looked.
+	namespaces map[string]bool
+	changes    changeSet
+	version    string
 	// contacted is true after the first answer, or error, of the server.
 	contacted bool
 	contact   error
@@ -174,6 +176,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	loops.Go(func() { m.keepDoubts(ctx) })
 	for {
 		m.arrange()
+		m.leaveNamespaces()
 		m.startFeeds(ctx, &loops)
 		select {
 		case <-m.poked:

@@ -151,10 +151,19 @@ func (m *Mirror) arrange() {
 	m.drop(func(key feedKey) bool { return key.role == rolePods && key.namespace != "" && !names[key.namespace] })
 }
 
-// drop ends feeds.
+// drop ends feeds of pods.
 func (m *Mirror) drop(unwanted func(feedKey) bool) {
+	if m.end(unwanted) {
+		m.change(func(c *changeSet) { c.rest.AllPods = true })
+		m.moved()
+	}
+}
+
+// end ends feeds, and tells whether there were any.
+func (m *Mirror) end(unwanted func(feedKey) bool) bool {
 	m.mu.Lock()
-	dropped := false
+	defer m.mu.Unlock()
+	ended := false
 	for key, r := range m.feeds {
 		if !unwanted(key) {
 			continue
@@ -163,13 +172,26 @@ func (m *Mirror) drop(unwanted func(feedKey) bool) {
 			r.cancel()
 		}
 		delete(m.feeds, key)
-		dropped = true
+		ended = true
 	}
+	return ended
+}
+
+// leaveNamespaces ends what followed owners in namespaces that were seen to go: nobody
+// asks for them any more. Namespaces that were never seen may be there all the same.
+func (m *Mirror) leaveNamespaces() {
+	known := m.have(feedKey{role: roleNamespaces})
+	if known == nil || !known.feed.hasRead() {
+		return
+	}
+	names := stockOf[*corev1.Namespace](known).names()
+	m.mu.Lock()
+	was := m.namespaces
+	m.namespaces = names
 	m.mu.Unlock()
-	if dropped {
-		m.change(func(c *changeSet) { c.rest.AllPods = true })
-		m.moved()
-	}
+	gone := func(ns string) bool { return was[ns] && !names[ns] }
+	m.end(func(key feedKey) bool { return key.role == roleOwners && gone(key.namespace) })
+	m.single.leave(gone)
 }
 
 // newFeed makes the feed of a key, under the lock.

@@ -147,6 +147,13 @@ func (s *singles) doubt(key ownerKey, err error, pause time.Duration) error {
 	return err
 }
 
+// leave forgets of namespaces that are gone that nothing may be read there.
+func (s *singles) leave(gone func(namespace string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.refused, func(scope ownerScope, _ refusal) bool { return gone(scope.namespace) })
+}
+
 // keepDoubts says, until ctx ends, of the owners of which nothing was known that they may
 // be asked for again, where their kind is followed by now.
 func (m *Mirror) keepDoubts(ctx context.Context) {
