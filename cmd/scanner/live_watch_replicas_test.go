@@ -53,7 +53,7 @@ func TestLiveWatchReplicas(t *testing.T) {
 	if err := first.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-first.ended; err == nil {
+	if err := first.wait(); err == nil {
 		t.Error("it was killed, and ends well")
 	}
 	server.ApplyYAML(t, fmt.Sprintf(rightsPod, "between", "shop"))

@@ -29,7 +29,9 @@ type watched struct {
 	testing.TB
 	cmd    *exec.Cmd
 	stderr lockedBuffer
-	ended  chan error
+	// over is closed once the program has ended, with err.
+	over chan struct{}
+	err  error
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -62,7 +64,7 @@ func (l *lockedBuffer) String() string {
 // startWatch starts a watch of the cluster with events on its standard output.
 func startWatch(tb testing.TB, config *rest.Config, args ...string) *watched {
 	tb.Helper()
-	w := &watched{TB: tb, state: scan.NewState(), ended: make(chan error, 1)}
+	w := &watched{TB: tb, state: scan.NewState(), over: make(chan struct{})}
 	w.changed = sync.NewCond(&w.mu)
 	args = append([]string{"watch", "--kubeconfig", kubetest.Kubeconfig(tb, config), "-o", "jsonl"}, args...)
 	w.cmd = exec.CommandContext(tb.Context(), os.Args[0], args...)
@@ -77,9 +79,11 @@ func startWatch(tb testing.TB, config *rest.Config, args ...string) *watched {
 	}
 	go w.read(out)
 	tb.Cleanup(func() {
-		if w.cmd.ProcessState == nil {
+		select {
+		case <-w.over:
+		default:
 			_ = w.cmd.Process.Kill()
-			tb.Logf("the watch was killed: %v", <-w.ended)
+			tb.Logf("the watch was killed: %v", w.wait())
 		}
 		if tb.Failed() {
 			tb.Logf("the watch said:\n%s", w.said())
@@ -109,7 +113,14 @@ func (w *watched) read(out io.Reader) {
 	w.closed = true
 	w.changed.Broadcast()
 	w.mu.Unlock()
-	w.ended <- w.cmd.Wait()
+	w.err = w.cmd.Wait()
+	close(w.over)
+}
+
+// wait waits for the end of the program and gives its error.
+func (w *watched) wait() error {
+	<-w.over
+	return w.err
 }
 
 func (w *watched) take(line []byte, at time.Time) {
@@ -161,7 +172,7 @@ func (w *watched) stop() int {
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		w.Fatal(err)
 	}
-	if err := <-w.ended; err != nil {
+	if err := w.wait(); err != nil {
 		w.Logf("the watch ended with: %v", err)
 	}
 	return w.cmd.ProcessState.ExitCode()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -161,6 +162,8 @@ kind: APIService
 metadata: {name: v1.policies.kyverno.io}
 spec: {group: policies.kyverno.io, version: v1, groupPriorityMinimum: 100, versionPriority: 100, insecureSkipTLSVerify: true, service: {name: gone, namespace: default}}
 `)
+	// Until the API server has taken that in there is no such group.
+	awaitGroup(t, server, "policies.kyverno.io")
 	kind := schema.GroupKind{Group: "policies.kyverno.io", Kind: "ValidatingPolicy"}
 	if _, err := objectNames(t, server.Config(), Options{}, kind); err == nil || errors.Is(err, scan.ErrNotServed) {
 		t.Errorf("%v, want an error that does not say that there are none", err)
@@ -216,6 +219,24 @@ func BenchmarkLiveObjects(b *testing.B) {
 		n := 0
 		if err := cluster.Objects(b.Context(), kindKSP, func([]byte) error { n++; return nil }); err != nil || n != 500 {
 			b.Fatalf("%d policies: %v", n, err)
+		}
+	}
+}
+
+// awaitGroup waits until the API server lists a group, in the form of the list that clients
+// ask for.
+func awaitGroup(t *testing.T, server *kubetest.Server, group string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+		list, err := server.Client().Discovery().RESTClient().Get().AbsPath("/apis").
+			SetHeader("Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList").DoRaw(t.Context())
+		if err == nil && strings.Contains(string(list), fmt.Sprintf("%q", group)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("group %s: %v", group, err)
 		}
 	}
 }
