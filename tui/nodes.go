@@ -17,25 +17,11 @@ import (
 // nodes are the nodes, those that enforce least first, and the evidence for one of them:
 // beside the list where there is room, else in its place.
 type nodes struct {
-	list   list
-	bar    filterBar
+	browsed[scan.Node, string]
 	ladder page
-	// shown are the nodes that the filter lets through; stale is true where they are to
-	// be chosen anew, longest how many cells their names take.
-	shown   []*scan.Node
-	stale   bool
-	longest int
-	// at is the name of the node the cursor stands on, inside whether keys go to its
-	// evidence.
-	at     string
-	inside bool
-	// moved is true once the user has put the cursor somewhere: before, it stands on the
-	// node that is worst.
-	moved         bool
-	width, height int
 }
 
-func newNodes() *nodes { return &nodes{stale: true} }
+func newNodes() *nodes { return &nodes{browsed: browsed[scan.Node, string]{stale: true}} }
 
 func (v *nodes) look(*desk) { v.stale = true }
 
@@ -56,16 +42,7 @@ func (v *nodes) choose(d *desk) {
 	for _, n := range v.shown {
 		v.longest = max(v.longest, ansi.StringWidth(report.Clean(n.Name)))
 	}
-	v.list.fit(len(v.shown), v.list.height)
-	i := slices.IndexFunc(v.shown, func(n *scan.Node) bool { return n.Name == v.at })
-	switch {
-	case !v.moved:
-		v.list.move(0)
-	case i >= 0:
-		v.list.move(i)
-	default:
-		v.inside = false
-	}
+	v.settle(func(n *scan.Node) string { return n.Name })
 	v.follow()
 }
 
@@ -78,20 +55,12 @@ func nodeSearch(n *scan.Node) string {
 // follow remembers the node the cursor stands on.
 func (v *nodes) follow() {
 	name := ""
-	if n := v.node(); n != nil {
+	if n := v.current(); n != nil {
 		name = n.Name
 	}
 	if name != v.at {
 		v.at, v.ladder = name, page{}
 	}
-}
-
-// node is the one the cursor stands on, nil for none.
-func (v *nodes) node() *scan.Node {
-	if v.list.cursor < 0 || v.list.cursor >= len(v.shown) {
-		return nil
-	}
-	return v.shown[v.list.cursor]
 }
 
 // split is how many cells of a wide terminal the list has; 0 where it has all of them.
@@ -124,14 +93,10 @@ func (v *nodes) refilter(d *desk, text string) {
 
 func (v *nodes) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 	k := d.keys
-	if v.bar.open {
-		used, changed, cmd := v.bar.update(d, msg)
-		if v.stale = v.stale || changed; changed {
-			v.choose(d)
-		}
-		if used {
-			return cmd
-		}
+	used, cmd := v.typed(d, msg)
+	v.choose(d)
+	if used {
+		return cmd
 	}
 	switch {
 	case v.inside && key.Matches(msg, k.Back, k.Left):
@@ -140,15 +105,13 @@ func (v *nodes) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 		v.lay(d)
 		v.ladder.update(k, msg)
 	case key.Matches(msg, k.Open, k.Right):
-		v.inside = v.node() != nil
-		v.moved = v.inside
+		v.open()
 	case key.Matches(msg, k.Filter):
 		v.bar.start(d)
 	case key.Matches(msg, k.Clear, k.Back):
 		v.refilter(d, "")
 	default:
-		used, _ := v.list.update(k, msg, 0)
-		v.moved = v.moved || used
+		v.step(k, msg)
 		v.follow()
 	}
 	return nil
@@ -162,14 +125,13 @@ func (v *nodes) mouse(d *desk, msg tea.MouseMsg) {
 		msg.X -= wide + 1
 		v.ladder.update(d.keys, msg)
 		v.moved = true
-		v.inside = v.node() != nil && (v.inside || msg.Button == tea.MouseButtonLeft && msg.Action == tea.MouseActionPress)
+		v.inside = v.current() != nil && (v.inside || msg.Button == tea.MouseButtonLeft && msg.Action == tea.MouseActionPress)
 	case wide == 0 && v.inside:
 		v.lay(d)
 		v.ladder.update(d.keys, msg)
 	default:
 		before := v.list.cursor
-		used, clicked := v.list.update(d.keys, msg, v.above())
-		v.moved = v.moved || used
+		clicked := v.step(d.keys, msg)
 		v.follow()
 		if clicked {
 			v.inside = v.list.cursor == before
@@ -177,17 +139,8 @@ func (v *nodes) mouse(d *desk, msg tea.MouseMsg) {
 	}
 }
 
-// above is how many lines stand above the list: the filter and the head.
-func (v *nodes) above() int {
-	if v.bar.seen() {
-		return 2
-	}
-	return 1
-}
-
 func (v *nodes) draw(d *desk, width, height int) []string {
-	v.width, v.height = width, height
-	v.list.height = max(1, height-v.above())
+	v.room(width, height)
 	v.choose(d)
 	v.list.fit(len(v.shown), max(1, height-v.above()))
 	v.lay(d)
@@ -223,7 +176,7 @@ func (v *nodes) lay(d *desk) {
 		cells -= wide + 1
 	}
 	var lines []pageLine
-	if n := v.node(); n != nil {
+	if n := v.current(); n != nil {
 		l := ladder{desk: d, pageText: pageText{width: cells}}
 		l.node(n)
 		lines = l.lines
@@ -342,17 +295,15 @@ func (v *nodes) keys(d *desk) []key.Binding {
 		keys = append(keys, k.Clear)
 	}
 	keys = append(keys, k.Copy)
-	if n := v.node(); n != nil && n.Enforcement != nil && n.Enforcement.TurnOn != nil {
+	if n := v.current(); n != nil && n.Enforcement != nil && n.Enforcement.TurnOn != nil {
 		keys = append(keys, k.CopyFix)
 	}
 	return append(keys, k.Export)
 }
 
-func (v *nodes) typing() bool { return v.bar.open }
-
 func (v *nodes) copied(d *desk, fix bool) (what, text string) {
 	v.choose(d)
-	n := v.node()
+	n := v.current()
 	switch {
 	case n == nil:
 		return "", ""
@@ -379,7 +330,7 @@ func (v *nodes) copied(d *desk, fix bool) (what, text string) {
 // selection is what the list shows, or the one node that is read.
 func (v *nodes) selection(d *desk) (Selection, string) {
 	v.choose(d)
-	if n := v.node(); v.inside && n != nil {
+	if n := v.current(); v.inside && n != nil {
 		return Selection{Nodes: []*scan.Node{n}}, "only node " + n.Name
 	}
 	return Selection{Nodes: v.shown}, partNote("nodes", v.bar.note())

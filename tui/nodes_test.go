@@ -195,7 +195,7 @@ func TestNodesFollow(t *testing.T) {
 	v := s.screens[viewNodes].(*nodes)
 	s.press("G", "k", "enter")
 	s.wants("›node-1")
-	node := *v.node()
+	node := *v.current()
 	e := *node.Enforcement
 	e.Capabilities, e.Reason = kernel.No, "the agent was stopped"
 	node.Enforcement = &e

@@ -18,27 +18,14 @@ import (
 // policies are the policies that were found, those that do not bite first, and one of
 // them with its reasons and the findings that speak of it.
 type policies struct {
-	list   list
-	bar    filterBar
+	browsed[scan.Policy, scan.PolicyRef]
 	detail page
-	// shown are the policies that the filter lets through; stale is true where they are
-	// to be chosen anew, longest how many cells their names take.
-	shown   []*scan.Policy
-	stale   bool
-	longest int
-	sort    policySort
+	sort   policySort
 	// turned is true where the order is the other way round.
 	turned bool
-	// at names the policy the cursor stands on, inside whether it is seen alone.
-	at     scan.PolicyRef
-	inside bool
-	// moved is true once the user has put the cursor somewhere: before, it stands on what
-	// comes first.
-	moved bool
 	// said are the findings about the one that is seen, nil where they are to be
 	// gathered.
-	said          *policySaid
-	width, height int
+	said *policySaid
 }
 
 // policySort is a column by which policies are sorted.
@@ -57,7 +44,8 @@ const (
 )
 
 func newPolicies() *policies {
-	v := &policies{stale: true}
+	v := &policies{}
+	v.stale = true
 	v.bar.more = []filterKey{
 		{name: "bites", values: []string{string(scan.BitesNo), string(scan.BitesPartly), string(scan.BitesUnknown), string(scan.BitesYes)}},
 		{name: "layer", values: []string{string(scan.LayerAdmission), string(scan.LayerRuntime)}},
@@ -86,16 +74,7 @@ func (v *policies) choose(d *desk) {
 	if v.turned {
 		slices.Reverse(v.shown)
 	}
-	v.list.fit(len(v.shown), v.list.height)
-	i := slices.IndexFunc(v.shown, func(p *scan.Policy) bool { return p.Ref() == v.at })
-	switch {
-	case !v.moved:
-		v.list.move(0)
-	case i >= 0:
-		v.list.move(i)
-	default:
-		v.inside = false
-	}
+	v.settle((*scan.Policy).Ref)
 	v.follow()
 }
 
@@ -138,20 +117,12 @@ func (s policySort) compare(a, b *scan.Policy) int {
 // follow remembers the policy the cursor stands on.
 func (v *policies) follow() {
 	ref := scan.PolicyRef{}
-	if p := v.policy(); p != nil {
+	if p := v.current(); p != nil {
 		ref = p.Ref()
 	}
 	if ref != v.at {
 		v.at, v.detail, v.said = ref, page{}, nil
 	}
-}
-
-// policy is the one the cursor stands on, nil for none.
-func (v *policies) policy() *scan.Policy {
-	if v.list.cursor < 0 || v.list.cursor >= len(v.shown) {
-		return nil
-	}
-	return v.shown[v.list.cursor]
 }
 
 func (v *policies) update(d *desk, msg tea.Msg) tea.Cmd {
@@ -176,21 +147,16 @@ func (v *policies) refilter(d *desk, text string) {
 
 func (v *policies) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 	k := d.keys
-	if v.bar.open {
-		used, changed, cmd := v.bar.update(d, msg)
-		if v.stale = v.stale || changed; changed {
-			v.choose(d)
-		}
-		if used {
-			return cmd
-		}
+	used, cmd := v.typed(d, msg)
+	v.choose(d)
+	if used {
+		return cmd
 	}
 	switch {
 	case v.inside:
 		return v.keyInside(d, msg)
 	case key.Matches(msg, k.Open, k.Right):
-		v.inside = v.policy() != nil
-		v.moved = v.inside
+		v.open()
 	case key.Matches(msg, k.Sort):
 		v.order(d, (v.sort+1)%sortCount, false)
 	case key.Matches(msg, k.Reverse):
@@ -200,8 +166,7 @@ func (v *policies) key(d *desk, msg tea.KeyMsg) tea.Cmd {
 	case key.Matches(msg, k.Clear, k.Back):
 		v.refilter(d, "")
 	default:
-		used, _ := v.list.update(k, msg, 0)
-		v.moved = v.moved || used
+		v.step(k, msg)
 		v.follow()
 	}
 	return nil
@@ -245,24 +210,14 @@ func (v *policies) mouse(d *desk, msg tea.MouseMsg) tea.Cmd {
 		return nil
 	}
 	before := v.list.cursor
-	used, clicked := v.list.update(d.keys, msg, v.above())
-	v.moved = v.moved || used
+	clicked := v.step(d.keys, msg)
 	v.follow()
 	v.inside = clicked && v.list.cursor == before
 	return nil
 }
 
-// above is how many lines stand above the list: the filter and the head.
-func (v *policies) above() int {
-	if v.bar.seen() {
-		return 2
-	}
-	return 1
-}
-
 func (v *policies) draw(d *desk, width, height int) []string {
-	v.width, v.height = width, height
-	v.list.height = max(1, height-v.above())
+	v.room(width, height)
 	v.choose(d)
 	v.list.fit(len(v.shown), max(1, height-v.above()))
 	if v.inside {
@@ -460,12 +415,10 @@ func (v *policies) keys(d *desk) []key.Binding {
 	return append(keys, k.Sort, k.Reverse, k.Copy, k.CopyFix, k.Export)
 }
 
-func (v *policies) typing() bool { return v.bar.open }
-
 // selection is what the list shows, or the one policy with the rows that speak of it.
 func (v *policies) selection(d *desk) (Selection, string) {
 	v.choose(d)
-	if p := v.policy(); v.inside && p != nil {
+	if p := v.current(); v.inside && p != nil {
 		return Selection{Policies: []*scan.Policy{p}, Rows: v.gather(d).rows}, "only " + report.PolicyName(p) + " and the workloads whose findings name it"
 	}
 	return Selection{Policies: v.shown}, partNote("policies", v.bar.note())

@@ -46,7 +46,7 @@ func (v *policies) gather(d *desk) *policySaid {
 		return v.said
 	}
 	v.said = &policySaid{}
-	p := v.policy()
+	p := v.current()
 	if p == nil {
 		return v.said
 	}
@@ -99,7 +99,7 @@ func (s *policySaid) mended(dull report.Dull) *policyCause {
 // lay puts the policy on its page.
 func (v *policies) lay(d *desk) {
 	v.choose(d)
-	p := v.policy()
+	p := v.current()
 	if v.width == 0 || p == nil {
 		return
 	}
@@ -232,7 +232,7 @@ func mends(said *policySaid) string {
 
 func (v *policies) copied(d *desk, fix bool) (what, text string) {
 	v.choose(d)
-	p := v.policy()
+	p := v.current()
 	if p == nil {
 		return "", ""
 	}

@@ -116,8 +116,8 @@ func TestPoliciesSort(t *testing.T) {
 		if names() != list {
 			t.Errorf("%s are %s, want %s", head, names(), list)
 		}
-		if v.at != at || v.policy().Ref() != at {
-			t.Errorf("sorted by %s the cursor stands on %v", head, v.policy().Ref())
+		if v.at != at || v.current().Ref() != at {
+			t.Errorf("sorted by %s the cursor stands on %v", head, v.current().Ref())
 		}
 	}
 	before := slices.Clone(v.shown)
