@@ -92,7 +92,7 @@ func (c *gathered) sorted() []*group {
 	for _, list := range [][]*scan.Finding{c.exceptions, c.dull, c.weak} {
 		slices.SortStableFunc(list, compareFindings)
 	}
-	slices.SortStableFunc(c.policies, comparePolicies)
+	slices.SortStableFunc(c.policies, ComparePolicies)
 	slices.SortStableFunc(c.nodes, func(a, b *scan.Node) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(c.failures, compareFailures)
 	return groups

@@ -272,14 +272,11 @@ func (t *table) few(names []string, separator string, limit int) string {
 	return strings.Join(names[:limit], separator) + fmt.Sprintf(" and %d more", len(names)-limit)
 }
 
-// comparePolicies puts first what does not bite.
-func comparePolicies(a, b *scan.Policy) int {
+// ComparePolicies puts first what does not bite.
+func ComparePolicies(a, b *scan.Policy) int {
 	return cmp.Or(
 		cmp.Compare(slices.Index(bites(), a.Bites), slices.Index(bites(), b.Bites)),
-		cmp.Compare(a.Layer, b.Layer),
-		cmp.Compare(a.Kind, b.Kind),
-		cmp.Compare(a.Namespace, b.Namespace),
-		cmp.Compare(a.Name, b.Name),
+		a.Ref().Compare(b.Ref()),
 		cmp.Compare(a.Action, b.Action),
 		slices.Compare(a.Reasons, b.Reasons),
 	)

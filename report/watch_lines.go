@@ -18,7 +18,7 @@ func (t *WatchText) settle(final bool) {
 	}
 	failures := settled(t, t.batch.failures, compareFailures, func(c *change[scan.Failure]) bool { return c.was == nil || c.now == nil }, t.failure)
 	nodes := settled(t, t.batch.nodes, compareNodes, visibleNode, t.node)
-	policies := settled(t, t.batch.policies, comparePolicies, visiblePolicy, t.policy)
+	policies := settled(t, t.batch.policies, ComparePolicies, visiblePolicy, t.policy)
 	rows := t.settleRows()
 	if !final {
 		return

@@ -66,9 +66,6 @@ func nameInFindings(kind, namespace, name string) string {
 	return kind + " " + namespace + "/" + name
 }
 
-// ComparePolicies puts first what does not bite.
-func ComparePolicies(a, b *scan.Policy) int { return comparePolicies(a, b) }
-
 // SpeaksOf tells whether a finding is about the policy: it names it among those that do
 // not bite, or hangs on the policy itself.
 func SpeaksOf(f *scan.Finding, p *scan.Policy) bool {

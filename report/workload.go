@@ -38,7 +38,7 @@ func ExplainWorkload(w io.Writer, in Explained, width int) error {
 	x := newExplained(in, width)
 	x.Verdicts = slices.SortedStableFunc(slices.Values(in.Verdicts), compareVerdicts)
 	x.Findings = slices.SortedStableFunc(slices.Values(in.Findings), compareFindings)
-	x.Policies = slices.SortedStableFunc(slices.Values(in.Policies), comparePolicies)
+	x.Policies = slices.SortedStableFunc(slices.Values(in.Policies), ComparePolicies)
 	x.Failures = slices.SortedStableFunc(slices.Values(in.Failures), compareFailures)
 	x.Nodes = slices.SortedStableFunc(slices.Values(in.Nodes), func(a, b *scan.Node) int { return strings.Compare(a.Name, b.Name) })
 	x.head()
