@@ -54,9 +54,7 @@ the keys.`,
 			if err := f.validate(cmd, cfg); err != nil {
 				return err
 			}
-			if f.demo && f.replay == "" && !cmd.Flags().Changed("pace") {
-				f.pace = 1
-			}
+			f.settlePace(cmd)
 			reload := func() (*config.Config, config.Origins, error) { return a.load(cmd.Flags()) }
 			return a.tui(cmd.Context(), f, cmd, cfg, origins.File, reload)
 		},

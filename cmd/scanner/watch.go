@@ -61,9 +61,7 @@ report for each workload (--reports), writes Events (--events) and calls a webho
 			if err := f.validate(cmd, cfg); err != nil {
 				return err
 			}
-			if f.demo && f.replay == "" && !cmd.Flags().Changed("pace") {
-				f.pace = 1
-			}
+			f.settlePace(cmd)
 			if f.rbac {
 				return a.printWatchRoles(&f, cfg)
 			}
@@ -105,6 +103,14 @@ func (f *watchFlags) addAlerts(alerts *pflag.FlagSet) {
 	config.AddFlagsOf(alerts, kubeArmorKeys()...)
 	alerts.StringVar(&f.replay, "replay", "", "play the alerts of a `FILE` instead of listening, - for standard input, and end with it")
 	alerts.Float64Var(&f.pace, "pace", 0, "how fast a recording is played, as a `SPEED`: 1 as it was recorded, 10 ten times as fast, 0 at once (default: 0, the demo's own: 1)")
+}
+
+// settlePace has the demo's own alerts played as they were recorded, unless another pace
+// was asked for.
+func (f *watchFlags) settlePace(cmd *cobra.Command) {
+	if f.demo && f.replay == "" && !cmd.Flags().Changed("pace") {
+		f.pace = 1
+	}
 }
 
 // kubeArmorKeys are the keys that say how KubeArmor is reached.
