@@ -1,4 +1,5 @@
 package logfile
 
-// Tidied waits for the work on files that were put aside.
+// Tidy has the files that were put aside looked through, and Tidied waits for that.
+func Tidy(f *File)   { f.tidy() }
 func Tidied(f *File) { f.tidying.done.Wait() }

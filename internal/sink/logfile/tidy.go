@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,7 +111,7 @@ func remove(name string) error {
 	if name == "" {
 		return nil
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -129,6 +130,10 @@ func (f *File) old() (old []oldFile, parts []string, err error) {
 	dir, ext := filepath.Dir(f.path), filepath.Ext(f.path)
 	start := strings.TrimSuffix(filepath.Base(f.path), ext) + "-"
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Nothing is left to look through; that the file is gone too, Write says.
+		return nil, nil, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
