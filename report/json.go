@@ -126,6 +126,7 @@ func kindOf(e scan.Event) (string, error) {
 		{"alert", e.Alert != nil},
 		{"lost", e.Lost != nil},
 		{"picture", e.Picture != nil},
+		{"cluster", e.Cluster != nil},
 		{"end", e.End != nil},
 	} {
 		if field.set {

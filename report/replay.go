@@ -240,6 +240,8 @@ func decodeKind(dec *json.Decoder, kind string) (e scan.Event, err error) {
 		e.Lost, err = decode[scan.Lost](dec)
 	case "picture":
 		e.Picture, err = decode[scan.End](dec)
+	case "cluster":
+		e.Cluster, err = decode[scan.ClusterRun](dec)
 	case "end":
 		e.End, err = decode[scan.End](dec)
 	default:

@@ -172,7 +172,7 @@ func eventTypes() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"event": reflect.TypeFor[eventJSON](), "document": reflect.TypeFor[documentJSON](), "finding": reflect.TypeFor[findingJSON](),
 		"start": reflect.TypeFor[scan.Start](), "progress": reflect.TypeFor[scan.Progress](), "node": reflect.TypeFor[scan.Node](),
-		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "end": reflect.TypeFor[scan.End](),
+		"workloadVerdict": reflect.TypeFor[scan.WorkloadVerdict](), "failure": reflect.TypeFor[scan.Failure](), "clusterRun": reflect.TypeFor[scan.ClusterRun](), "end": reflect.TypeFor[scan.End](),
 		"workload": reflect.TypeFor[scan.Workload](), "location": reflect.TypeFor[scan.Location](), "fix": reflect.TypeFor[scan.Fix](), "edit": reflect.TypeFor[scan.Edit](),
 		"lowering": reflect.TypeFor[scan.Lowering](), "excepted": reflect.TypeFor[scan.Excepted](),
 		"policy": reflect.TypeFor[scan.Policy](), "enforcement": reflect.TypeFor[kernel.Enforcement](), "evidence": reflect.TypeFor[kernel.Evidence](),
@@ -193,6 +193,9 @@ func jsonFields(typ reflect.Type) (all, always []string) {
 	}
 	for _, f := range reflect.VisibleFields(typ) {
 		key, options, ok := strings.Cut(f.Tag.Get("json"), ",")
+		if key == "-" {
+			continue
+		}
 		if f.Anonymous || !f.IsExported() || slices.Contains(all, key) {
 			continue
 		}

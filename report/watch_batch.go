@@ -50,7 +50,7 @@ func (t *WatchText) note(e scan.Event) {
 		ref, fingerprint := scan.RowRef{Workload: e.Finding.Workload, Claims: e.Finding.Claims}, e.Finding.Fingerprint()
 		noted(t.noteRow(ref, e.Time).findings, fingerprint, t.state.Finding(ref, fingerprint), e.Time).now = e.Finding
 	case e.Node != nil:
-		noted(t.batch.nodes, e.Node.Name, t.state.Node(e.Node.Name), e.Time).now = e.Node
+		noted(t.batch.nodes, e.Node.Name, t.state.Node(e.Node.Ref()), e.Time).now = e.Node
 	case e.Policy != nil && !e.Policy.Recount:
 		noted(t.batch.policies, e.Policy.Ref(), t.state.Policy(e.Policy.Ref()), e.Time).now = e.Policy
 	case e.Failure != nil:
@@ -77,7 +77,7 @@ func (t *WatchText) noteResolved(r *scan.Resolved, at time.Time) {
 			noted(row.findings, f.Fingerprint(), f, at).gone(r.Reason)
 		}
 	case r.What == scan.ResolvedNode:
-		noted(t.batch.nodes, r.Node, t.state.Node(r.Node), at).gone(r.Reason)
+		noted(t.batch.nodes, r.Node, t.state.Node(scan.NodeRef{Name: r.Node}), at).gone(r.Reason)
 	case r.What == scan.ResolvedPolicy && r.Policy != nil:
 		noted(t.batch.policies, *r.Policy, t.state.Policy(*r.Policy), at).gone(r.Reason)
 	case r.What == scan.ResolvedFailure && r.Failure != nil:

@@ -288,7 +288,7 @@ func biteRank(b Bite) int {
 
 func (d *Diff) compareNodes() {
 	for _, was := range d.Old.state.Nodes() {
-		now := d.New.state.Node(was.Name)
+		now := d.New.state.Node(was.Ref())
 		switch {
 		case now == nil:
 			p := Pair[Node]{Was: was, Doubt: ofNew(d.New.hidesThing("", hidesNodes, d.Old))}
@@ -302,7 +302,7 @@ func (d *Diff) compareNodes() {
 		}
 	}
 	for _, now := range d.New.state.Nodes() {
-		if d.Old.state.Node(now.Name) == nil {
+		if d.Old.state.Node(now.Ref()) == nil {
 			d.Nodes = append(d.Nodes, Pair[Node]{Now: now, Doubt: ofOld(d.Old.hidesThing("", hidesNodes, d.New))})
 		}
 	}

@@ -39,6 +39,9 @@ type Event struct {
 	// Picture ends the first full picture of a watch: up to here it told what a scan
 	// would, from here on it tells what changes. The counts are those of an End.
 	Picture *End `json:"picture,omitempty"`
+	// Cluster closes what is told of one cluster of a fleet. All that was told since the
+	// one before is that cluster's.
+	Cluster *ClusterRun `json:"cluster,omitempty"`
 	// End comes last, once, also when the scan was cut short.
 	End *End `json:"end,omitempty"`
 }
@@ -64,6 +67,8 @@ const (
 	SourceCluster   SourceKind = "cluster"
 	SourceManifests SourceKind = "manifests"
 	SourceDemo      SourceKind = "demo"
+	// SourceFleet is several clusters in one run.
+	SourceFleet SourceKind = "fleet"
 )
 
 // Start says what is scanned and by which rules.
@@ -81,6 +86,9 @@ type Start struct {
 	// the paths of the manifests).
 	Source  SourceKind `json:"source"`
 	Cluster string     `json:"cluster,omitempty"`
+	// Clusters are those of a fleet, by name and in their order; empty for any other
+	// source.
+	Clusters []string `json:"clusters,omitempty"`
 	// Watch is true where the stream goes on after the first picture.
 	Watch bool `json:"watch,omitempty"`
 	// Alerts is true where KubeArmor's alerts are listened to: without it, that there are
@@ -112,6 +120,8 @@ type Progress struct {
 
 // Node is what the API server says of a node, and what is known of its kernel.
 type Node struct {
+	// Cluster is the node's in a fleet, empty otherwise.
+	Cluster          string `json:"cluster,omitempty"`
 	Name             string `json:"name"`
 	KernelVersion    string `json:"kernelVersion,omitempty"`
 	OSImage          string `json:"osImage,omitempty"`
@@ -215,6 +225,8 @@ const (
 // Failure is something that should have been read and was not. Every failure
 // makes the run incomplete.
 type Failure struct {
+	// Cluster is the one of a fleet that it is about, empty otherwise.
+	Cluster string `json:"cluster,omitempty"`
 	// Subject is what was to be read: "pods", "nodes", or a file.
 	Subject   string        `json:"subject"`
 	Namespace string        `json:"namespace,omitempty"`
@@ -224,6 +236,15 @@ type Failure struct {
 	Affects string `json:"affects,omitempty"`
 	// Location is where a document is broken.
 	Location *Location `json:"location,omitempty"`
+}
+
+// ClusterRun is the run on one cluster of a fleet.
+type ClusterRun struct {
+	Name string `json:"name"`
+	// Start is what the run was, nil where none could begin.
+	Start *Start `json:"start,omitempty"`
+	// End counts what was told of the cluster.
+	End End `json:"end"`
 }
 
 // End closes the stream.

@@ -111,6 +111,8 @@ type Cell struct {
 
 // Policy is one policy that was found.
 type Policy struct {
+	// Cluster is the policy's in a fleet, empty otherwise.
+	Cluster   string `json:"cluster,omitempty"`
 	Layer     Layer  `json:"layer"`
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`

@@ -57,6 +57,8 @@ func (f *Finding) Ref() FindingRef {
 
 // PolicyRef names a policy.
 type PolicyRef struct {
+	// Cluster is set in a fleet only, which takes nothing back.
+	Cluster   string `json:"-"`
 	Layer     Layer  `json:"layer"`
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
@@ -64,26 +66,38 @@ type PolicyRef struct {
 }
 
 // Ref is the policy's name.
-func (p *Policy) Ref() PolicyRef { return PolicyRef{p.Layer, p.Kind, p.Namespace, p.Name} }
+func (p *Policy) Ref() PolicyRef { return PolicyRef{p.Cluster, p.Layer, p.Kind, p.Namespace, p.Name} }
 
-// Compare orders names of policies by layer, kind, namespace and name.
+// Compare orders names of policies by cluster, layer, kind, namespace and name.
 func (a PolicyRef) Compare(b PolicyRef) int {
-	return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 // FailureRef names what could not be read.
 type FailureRef struct {
+	Cluster   string `json:"-"`
 	Subject   string `json:"subject"`
 	Namespace string `json:"namespace,omitempty"`
 	Message   string `json:"message"`
 }
 
 // Ref is the failure's name.
-func (f *Failure) Ref() FailureRef { return FailureRef{f.Subject, f.Namespace, f.Message} }
+func (f *Failure) Ref() FailureRef { return FailureRef{f.Cluster, f.Subject, f.Namespace, f.Message} }
 
-// Compare orders names of failures by subject, namespace and message.
+// Compare orders names of failures by cluster, subject, namespace and message.
 func (a FailureRef) Compare(b FailureRef) int {
-	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Message, b.Message))
+}
+
+// NodeRef names a node.
+type NodeRef struct{ Cluster, Name string }
+
+// Ref is the node's name.
+func (n *Node) Ref() NodeRef { return NodeRef{n.Cluster, n.Name} }
+
+// Compare orders names of nodes by cluster and name.
+func (a NodeRef) Compare(b NodeRef) int {
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 }
 
 // RowRef names a row of the result: a workload, or those of its pods that differ from

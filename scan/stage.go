@@ -26,50 +26,77 @@ func NewOnly(known map[string]int, next Handler) Handler {
 // Tally is the stage that counts: it fills the counts of End by what passed, so
 // that every format and the exit code say the same. It also keeps the End.
 type Tally struct {
-	next     Handler
-	findings map[Severity]int
-	verdicts map[Verdict]int
-	excepted int
-	failures int
-	end      *End
+	next Handler
+	all  counts
+	// cluster is what was counted since the last cluster of a fleet was closed.
+	cluster counts
+	end     *End
 }
 
 // NewTally counts in front of next.
 func NewTally(next Handler) *Tally {
-	t := &Tally{next: next, findings: map[Severity]int{}, verdicts: map[Verdict]int{}}
-	// A zero is an answer; a key that is not there is none.
-	for _, s := range Severities() {
-		t.findings[s] = 0
-	}
-	for _, v := range Verdicts() {
-		t.verdicts[v] = 0
-	}
-	return t
+	return &Tally{next: next, all: newCounts(), cluster: newCounts()}
 }
 
 // Handle counts the event and passes it on.
 func (t *Tally) Handle(e Event) error {
+	t.all.add(e)
+	t.cluster.add(e)
 	switch {
-	case e.Finding != nil && e.Finding.Excepted != nil:
-		t.excepted++
-	case e.Finding != nil:
-		t.findings[e.Finding.Severity]++
-	case e.Verdict != nil:
-		t.verdicts[e.Verdict.Verdict]++
-	case e.Failure != nil:
-		t.failures++
+	case e.Cluster != nil:
+		closed := *e.Cluster
+		closed.End = t.cluster.fill(closed.End)
+		t.cluster, e.Cluster = newCounts(), &closed
 	case e.End != nil:
-		end := *e.End
-		end.Findings, end.Verdicts = t.findings, t.verdicts
-		end.Excepted, end.Failures = t.excepted, t.failures
-		end.Workloads = 0
-		for _, n := range t.verdicts {
-			end.Workloads += n
-		}
-		end.Incomplete = end.Incomplete || t.failures > 0 || end.Interrupted
+		end := t.all.fill(*e.End)
 		t.end, e.End = &end, &end
 	}
 	return t.next.Handle(e)
+}
+
+// counts are those of an End.
+type counts struct {
+	findings map[Severity]int
+	verdicts map[Verdict]int
+	excepted int
+	failures int
+}
+
+func newCounts() counts {
+	c := counts{findings: map[Severity]int{}, verdicts: map[Verdict]int{}}
+	// A zero is an answer; a key that is not there is none.
+	for _, s := range Severities() {
+		c.findings[s] = 0
+	}
+	for _, v := range Verdicts() {
+		c.verdicts[v] = 0
+	}
+	return c
+}
+
+func (c *counts) add(e Event) {
+	switch {
+	case e.Finding != nil && e.Finding.Excepted != nil:
+		c.excepted++
+	case e.Finding != nil:
+		c.findings[e.Finding.Severity]++
+	case e.Verdict != nil:
+		c.verdicts[e.Verdict.Verdict]++
+	case e.Failure != nil:
+		c.failures++
+	}
+}
+
+// fill puts the counts into an End.
+func (c *counts) fill(end End) End {
+	end.Findings, end.Verdicts = c.findings, c.verdicts
+	end.Excepted, end.Failures = c.excepted, c.failures
+	end.Workloads = 0
+	for _, n := range c.verdicts {
+		end.Workloads += n
+	}
+	end.Incomplete = end.Incomplete || c.failures > 0 || end.Interrupted
+	return end
 }
 
 // End is the End that passed, nil before.

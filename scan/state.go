@@ -20,7 +20,7 @@ const (
 type State struct {
 	start    *Start
 	end      *End
-	nodes    map[string]*Node
+	nodes    map[NodeRef]*Node
 	policies map[PolicyRef]*Policy
 	rows     map[RowRef]*stateRow
 	failures map[FailureRef]*Failure
@@ -37,7 +37,7 @@ type stateRow struct {
 // NewState is a picture of nothing.
 func NewState() *State {
 	return &State{
-		nodes: map[string]*Node{}, policies: map[PolicyRef]*Policy{},
+		nodes: map[NodeRef]*Node{}, policies: map[PolicyRef]*Policy{},
 		rows: map[RowRef]*stateRow{}, failures: map[FailureRef]*Failure{},
 		alerts: newRecent(maxStateAlerts, func(a *Alert) bool { return a.Incident }), lost: newRecent[*Lost](maxStateLost, nil),
 	}
@@ -50,7 +50,7 @@ func (s *State) Handle(e Event) error {
 		*s = *NewState()
 		s.start = e.Start
 	case e.Node != nil:
-		s.nodes[e.Node.Name] = e.Node
+		s.nodes[e.Node.Ref()] = e.Node
 	case e.Policy != nil:
 		s.policies[e.Policy.Ref()] = e.Policy
 	case e.Finding != nil:
@@ -100,7 +100,7 @@ func (s *State) resolve(r *Resolved) {
 			delete(s.rows, RowRef{*r.Workload, r.Claims})
 		}
 	case ResolvedNode:
-		delete(s.nodes, r.Node)
+		delete(s.nodes, NodeRef{Name: r.Node})
 	case ResolvedPolicy:
 		if r.Policy != nil {
 			delete(s.policies, *r.Policy)
@@ -144,7 +144,7 @@ func (s *State) Finding(ref RowRef, fingerprint string) *Finding {
 }
 
 // Node is the node of the name, nil where there is none.
-func (s *State) Node(name string) *Node { return s.nodes[name] }
+func (s *State) Node(ref NodeRef) *Node { return s.nodes[ref] }
 
 // Policy is the policy of the name, nil where there is none.
 func (s *State) Policy(ref PolicyRef) *Policy { return s.policies[ref] }
@@ -170,10 +170,10 @@ func (s *State) rank(ref RowRef) int {
 	return 1
 }
 
-// Compare orders names of rows by namespace, kind and name.
+// Compare orders names of rows by cluster, namespace, kind and name.
 func (a RowRef) Compare(b RowRef) int {
-	return cmp.Or(cmp.Compare(a.Workload.Namespace, b.Workload.Namespace), cmp.Compare(a.Workload.Kind, b.Workload.Kind),
-		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Claims, b.Claims))
+	return cmp.Or(cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Workload.Namespace, b.Workload.Namespace), cmp.Compare(a.Workload.Kind, b.Workload.Kind),
+		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Claims, b.Claims))
 }
 
 // Pods are how many pods the rows have together.
@@ -189,7 +189,7 @@ func (s *State) Pods() int {
 
 // Nodes are the nodes in the order of their names.
 func (s *State) Nodes() []*Node {
-	return slices.SortedFunc(maps.Values(s.nodes), func(a, b *Node) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.SortedFunc(maps.Values(s.nodes), func(a, b *Node) int { return a.Ref().Compare(b.Ref()) })
 }
 
 // Policies are the policies in the order of a scan.

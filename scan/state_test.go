@@ -235,11 +235,11 @@ func TestStateLooksUp(t *testing.T) {
 	if got := s.Findings(ref); len(got) != 2 || got[0] != high || got[1] != low {
 		t.Errorf("findings %v", got)
 	}
-	if s.Finding(ref, low.Fingerprint()) != low || s.Verdict(ref) != v || s.Node("n") != n || s.Policy(p.Ref()) != p || s.Failure(f.Ref()) != f {
+	if s.Finding(ref, low.Fingerprint()) != low || s.Verdict(ref) != v || s.Node(scan.NodeRef{Name: "n"}) != n || s.Policy(p.Ref()) != p || s.Failure(f.Ref()) != f {
 		t.Error("what was told is not found by its name")
 	}
 	other := scan.RowRef{Workload: w}
-	if s.Finding(other, low.Fingerprint()) != nil || s.Verdict(other) != nil || s.Findings(other) != nil || s.Node("m") != nil ||
+	if s.Finding(other, low.Fingerprint()) != nil || s.Verdict(other) != nil || s.Findings(other) != nil || s.Node(scan.NodeRef{Name: "m"}) != nil ||
 		s.Policy(scan.PolicyRef{Name: "p"}) != nil || s.Failure(scan.FailureRef{}) != nil {
 		t.Error("something is found that was not told")
 	}
