@@ -51,8 +51,8 @@ golden: controlplane ## Write golden files and generated docs anew
 	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n 1 dirname | sort -u) -update
 
 .PHONY: docs
-docs: ## Generate docs/rules
-	$(GO) test ./report -run '^TestRulePages$$' -update
+docs: ## Generate docs/rules and docs/escape-paths.md
+	$(GO) test ./report -run '^Test(RulePages|EscapePathsPage)$$' -update
 
 .PHONY: screenshots
 screenshots: build ## Make the pictures in docs/images from the demo, by tmux and Chromium
