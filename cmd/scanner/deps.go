@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ type deps struct {
 	terminalInput func(r io.Reader) bool
 	// ownNamespace is the namespace of the pod that this runs in, empty outside of one.
 	ownNamespace string
-	version      string
+	build
 }
 
 func systemDeps() deps {
@@ -40,7 +39,7 @@ func systemDeps() deps {
 		terminalWidth: terminalWidth,
 		terminalInput: terminalInput,
 		ownNamespace:  ownNamespace(),
-		version:       buildVersion(),
+		build:         linkedBuild(),
 	}
 }
 
@@ -68,30 +67,6 @@ func ownNamespace() string {
 		return "" // Outside of a pod there is no such file.
 	}
 	return strings.TrimSpace(string(text))
-}
-
-// buildVersion is the module's version, else the commit, else "devel".
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	commit, dirty := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			commit = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
-		}
-	}
-	if len(commit) < 12 {
-		return "devel"
-	}
-	return "devel-" + commit[:12] + dirty
 }
 
 // env is the value of a variable, empty when it is not set.

@@ -147,6 +147,6 @@ func benchDeps() deps {
 	return deps{
 		now:           time.Now,
 		terminalWidth: func(io.Writer) (int, bool) { return 0, false },
-		version:       "bench",
+		build:         build{version: "bench"},
 	}
 }

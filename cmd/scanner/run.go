@@ -135,12 +135,3 @@ func (a *app) load(flags *pflag.FlagSet) (*config.Config, config.Origins, error)
 	}
 	return cfg, origins, cfg.CheckRules(ruleIDs())
 }
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return a.printVersion()
-		},
-	}
-}

@@ -59,7 +59,7 @@ func testDeps(dir string) deps {
 		workDir:       dir,
 		now:           func() time.Time { return time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC) },
 		terminalWidth: func(io.Writer) (int, bool) { return 0, false },
-		version:       "v1.2.3",
+		build:         testBuild(),
 	}
 }
 
