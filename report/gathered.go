@@ -10,7 +10,9 @@ import (
 
 // gathered is a run up to its end, for formats that write it for people.
 type gathered struct {
-	start      *scan.Start
+	start *scan.Start
+	// clusters are those of a fleet, in its order.
+	clusters   []*scan.ClusterRun
 	nodes      []*scan.Node
 	failures   []*scan.Failure
 	exceptions []*scan.Finding
@@ -35,6 +37,8 @@ func (c *gathered) take(e scan.Event) {
 	switch {
 	case e.Start != nil:
 		c.start = e.Start
+	case e.Cluster != nil:
+		c.clusters = append(c.clusters, e.Cluster)
 	case e.Node != nil:
 		c.nodes = append(c.nodes, e.Node)
 	case e.Failure != nil:
@@ -93,7 +97,7 @@ func (c *gathered) sorted() []*group {
 		slices.SortStableFunc(list, compareFindings)
 	}
 	slices.SortStableFunc(c.policies, ComparePolicies)
-	slices.SortStableFunc(c.nodes, func(a, b *scan.Node) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(c.nodes, func(a, b *scan.Node) int { return a.Ref().Compare(b.Ref()) })
 	slices.SortStableFunc(c.failures, compareFailures)
 	return groups
 }

@@ -59,9 +59,9 @@ func write(t testing.TB, f format, events []scan.Event) []byte {
 }
 
 // samples are the runs that golden files are of, by the beginnings of their names:
-// one in which only specs were judged, one with the layers, and one with alerts.
-func samples() map[string][]scan.Event {
-	return map[string][]scan.Event{"": sampleEvents(), "layers-": layeredEvents(), "audit-": auditEvents()}
+// one in which only specs were judged, one with the layers, one with alerts, and a fleet.
+func samples(t testing.TB) map[string][]scan.Event {
+	return map[string][]scan.Event{"": sampleEvents(), "layers-": layeredEvents(), "audit-": auditEvents(), "fleet-": fleetEvents(t)}
 }
 
 // explained are the workloads of which golden files have the reasoning, by the names
@@ -79,7 +79,7 @@ func explanations() map[string]string {
 }
 
 func TestGolden(t *testing.T) {
-	for prefix, events := range samples() {
+	for prefix, events := range samples(t) {
 		for _, f := range formats() {
 			t.Run(prefix+f.name, func(t *testing.T) {
 				compareGolden(t, prefix+f.name, readable(t, f.name, write(t, f, events)))

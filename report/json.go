@@ -54,6 +54,8 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 	switch {
 	case e.Start != nil:
 		j.doc.Start = e.Start
+	case e.Cluster != nil:
+		j.doc.Clusters = append(j.doc.Clusters, e.Cluster)
 	case e.Node != nil:
 		j.doc.Nodes = append(j.doc.Nodes, e.Node)
 	case e.Policy != nil:
@@ -77,9 +79,11 @@ func (j *jsonDocument) Handle(e scan.Event) error {
 }
 
 // documentJSON is the object of the json format; its keys stand in this order. An
-// empty list of alerts says that there were none, and none that nobody listened.
+// empty list of alerts says that there were none, and none that nobody listened. Only a
+// fleet has clusters; its records stand in the arrays cluster by cluster.
 type documentJSON struct {
 	Start    *scan.Start             `json:"start"`
+	Clusters []*scan.ClusterRun      `json:"clusters,omitempty"`
 	Nodes    []*scan.Node            `json:"nodes"`
 	Policies []*scan.Policy          `json:"policies"`
 	Findings []*findingJSON          `json:"findings"`

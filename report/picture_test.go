@@ -30,7 +30,7 @@ func collected(t *testing.T, events []scan.Event, stage func(scan.Handler) scan.
 
 func TestPictureLetsAScanPass(t *testing.T) {
 	t.Parallel()
-	for name, events := range samples() {
+	for name, events := range samples(t) {
 		got := collected(t, events, Picture)
 		if len(got) != len(events) {
 			t.Fatalf("%q: %d events of %d", name, len(got), len(events))
@@ -193,7 +193,7 @@ func TestReadFindingsOfAWatch(t *testing.T) {
 	saved := write(t, format{"jsonl", NewJSONL}, s.events)
 	cut := saved[:bytes.LastIndex(bytes.TrimSpace(saved), []byte("\n"))]
 	for name, in := range map[string][]byte{"whole": saved, "killed": cut} {
-		findings, err := ReadFindings(bytes.NewReader(in))
+		_, findings, err := ReadFindings(bytes.NewReader(in))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -206,7 +206,7 @@ func TestReadFindingsOfAWatch(t *testing.T) {
 		}
 	}
 	early := saved[:bytes.Index(saved, []byte(`"picture"`))]
-	if findings, err := ReadFindings(bytes.NewReader(early)); err == nil || findings != nil || !strings.Contains(err.Error(), "first picture") {
+	if _, findings, err := ReadFindings(bytes.NewReader(early)); err == nil || findings != nil || !strings.Contains(err.Error(), "first picture") {
 		t.Errorf("half a picture gives %d findings and %v", len(findings), err)
 	}
 }

@@ -34,34 +34,6 @@ func Replay(r io.Reader, h scan.Handler) error {
 	return p.run(bufio.NewReaderSize(r, 64<<10))
 }
 
-// ReadFindings returns the findings of a saved run, in either form that Replay
-// reads, and of a watch those that were there at its end. The run must be whole, as
-// for Replay, and a watch must have got as far as its first picture.
-func ReadFindings(r io.Reader) ([]scan.Finding, error) {
-	var findings []scan.Finding
-	watch, pictured := false, false
-	picture := Picture(scan.HandlerFunc(func(e scan.Event) error {
-		if e.Finding != nil {
-			findings = append(findings, *e.Finding)
-		}
-		return nil
-	}))
-	err := Replay(r, scan.HandlerFunc(func(e scan.Event) error {
-		if e.Start != nil {
-			watch, pictured = e.Start.Watch, false
-		}
-		pictured = pictured || e.Picture != nil
-		return picture.Handle(e)
-	}))
-	switch {
-	case err != nil:
-		return nil, err
-	case watch && !pictured:
-		return nil, errors.New("the watch had not told its first picture: the findings are not all there")
-	}
-	return findings, nil
-}
-
 // replayer is one reading of one stream.
 type replayer struct {
 	h       scan.Handler
@@ -74,6 +46,8 @@ type replayer struct {
 	watch    bool
 	pictured bool
 	last     time.Time
+	// fleet is nil in the stream of one cluster.
+	fleet *replayedFleet
 }
 
 // handlerError keeps an error of the handler apart from those of the stream.

@@ -12,6 +12,7 @@ import (
 // sections are the arrays of the json form, with the kind of their elements.
 func sections() map[string]string {
 	return map[string]string{
+		"clusters": "cluster",
 		"nodes":    "node",
 		"policies": "policy",
 		"findings": "finding",
@@ -55,9 +56,9 @@ func (p *replayer) object(dec *json.Decoder) error {
 	if err := p.finish(); err != nil {
 		return err
 	}
-	// Runs of the time before policies were read have none, and alerts are only there
-	// where somebody listened.
-	for _, key := range []string{"policies", "alerts", "lost"} {
+	// Runs of the time before policies were read have none, alerts are only there where
+	// somebody listened, and the end of a fleet has asked for its clusters.
+	for _, key := range []string{"policies", "alerts", "lost", "clusters"} {
 		delete(missing, key)
 	}
 	for _, key := range slices.Sorted(maps.Keys(missing)) {
@@ -71,15 +72,20 @@ func (p *replayer) object(dec *json.Decoder) error {
 
 // field reads the value of one key and strikes it off what is missing.
 func (p *replayer) field(dec *json.Decoder, key string, missing map[string]string) error {
-	if key == "start" || key == "end" {
+	switch key {
+	case "start":
 		e, err := decodeKind(dec, key)
 		if err != nil {
 			return err
 		}
 		return p.give(e)
+	case "end":
+		return p.end(dec)
 	}
 	kind, ok := missing[key]
 	switch {
+	case key == "clusters" && p.started && p.fleet == nil:
+		return errors.New("clusters: only a fleet has them, and the start says that this is none")
 	case ok && p.started:
 		delete(missing, key)
 		return p.section(dec, key, kind)
@@ -103,7 +109,7 @@ func (p *replayer) section(dec *json.Decoder, key, kind string) error {
 		if err != nil {
 			return err
 		}
-		if err := p.give(e); err != nil {
+		if err := p.record(e); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,14 @@ func (p *replayer) give(e scan.Event) error {
 		return err
 	}
 	if e.Start != nil {
-		p.watch, p.pictured, p.last = e.Start.Watch, false, e.Start.Time
+		fleet, err := newReplayedFleet(e.Start)
+		if err != nil {
+			return err
+		}
+		p.watch, p.pictured, p.last, p.fleet = e.Start.Watch, false, e.Start.Time, fleet
+	}
+	if e.Cluster != nil {
+		p.fleet.closed++
 	}
 	p.started, p.ended = true, e.End != nil
 	p.pictured = p.pictured || e.Picture != nil
@@ -81,6 +88,10 @@ func (p *replayer) checkOrder(e scan.Event) error {
 	case !p.watch && (e.Picture != nil || e.Resolved != nil):
 		kind, _ := kindOf(e)
 		return fmt.Errorf("%s: only a watch has such events, and the start says that this is none", kind)
+	case p.fleet != nil:
+		return p.fleet.check(e)
+	case e.Cluster != nil:
+		return errors.New("cluster: only a fleet has such events, and the start says that this is none")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func replay(t testing.TB, f format, saved []byte) []byte {
 }
 
 func TestReplayWritesWhatTheRunWrote(t *testing.T) {
-	for prefix, events := range samples() {
+	for prefix, events := range samples(t) {
 		replaysAlike(t, prefix, events, formats())
 	}
 	for name, workload := range explanations() {
@@ -317,7 +317,7 @@ func TestReadFindings(t *testing.T) {
 	}
 	for _, f := range []format{{"jsonl", NewJSONL}, {"json", NewJSON}} {
 		saved := write(t, f, sampleEvents())
-		findings, err := ReadFindings(bytes.NewReader(saved))
+		_, findings, err := ReadFindings(bytes.NewReader(saved))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -328,7 +328,7 @@ func TestReadFindings(t *testing.T) {
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("%s: fingerprints differ", f.name)
 		}
-		if findings, err := ReadFindings(bytes.NewReader(saved[:len(saved)/2])); err == nil || findings != nil {
+		if _, findings, err := ReadFindings(bytes.NewReader(saved[:len(saved)/2])); err == nil || findings != nil {
 			t.Errorf("%s: half a baseline gives %d findings and %v", f.name, len(findings), err)
 		}
 	}

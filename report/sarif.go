@@ -15,8 +15,10 @@ import (
 
 // Limits of GitHub code scanning, which refuses a file over them as a whole.
 const (
-	// maxResults is the number of results a run may have.
+	// maxResults is the number of results a run may have, and maxRuns that of runs in a
+	// file.
 	maxResults = 25_000
+	maxRuns    = 20
 	// maxGzip is the size of the file, compressed. The limit is 10 MB; the rest
 	// is left to compressors that do worse than ours.
 	maxGzip = 9_500_000
@@ -43,9 +45,10 @@ type SARIFOptions struct {
 
 // NewSARIF returns a handler that writes the run, at its end, as a SARIF 2.1.0
 // file that GitHub code scanning takes: every result has a place in a file, the
-// limits on size are kept, and what does not fit is the least severe.
+// limits on size are kept, and what does not fit is the least severe. Each cluster of
+// a fleet has a run of its own in the file.
 func NewSARIF(w io.Writer, opts SARIFOptions) scan.Handler {
-	return &sarifReport{enc: newEncoder(w), opts: opts, maxResults: maxResults, maxGzip: maxGzip, layers: layerIndex{}}
+	return &sarifReport{enc: newEncoder(w), opts: opts, maxResults: maxResults, maxGzip: maxGzip, maxRuns: maxRuns, parts: map[string]*sarifPart{}}
 }
 
 type sarifReport struct {
@@ -53,31 +56,69 @@ type sarifReport struct {
 	opts       SARIFOptions
 	maxResults int
 	maxGzip    int
+	maxRuns    int
 	start      *scan.Start
-	findings   []*scan.Finding
-	failures   []*scan.Failure
-	layers     layerIndex
-	told       alertLog
+	// parts are the clusters of a fleet by their names. All that is of no cluster, and any
+	// run that is no fleet, is the part without a name.
+	parts map[string]*sarifPart
 }
 
 func (s *sarifReport) Handle(e scan.Event) error {
 	switch {
 	case e.Start != nil:
 		s.start = e.Start
-	case e.Finding != nil:
-		s.findings = append(s.findings, e.Finding)
-	case e.Verdict != nil:
-		s.layers.add(e.Verdict)
-	case e.Failure != nil:
-		s.failures = append(s.failures, e.Failure)
-	case e.Alert != nil, e.Lost != nil:
-		s.told.keep(e)
+	case e.Cluster != nil:
+		p := s.part(e.Cluster.Name)
+		p.start, p.end = e.Cluster.Start, &e.Cluster.End
 	case e.End != nil:
 		if err := s.write(e.End); err != nil {
 			return fmt.Errorf("sarif: %w", err)
 		}
+	default:
+		name, _ := clusterOf(e)
+		s.part(name).take(e)
 	}
 	return nil
+}
+
+// part is that of a cluster.
+func (s *sarifReport) part(cluster string) *sarifPart {
+	if !isFleet(s.start) {
+		cluster = ""
+	}
+	p := s.parts[cluster]
+	if p == nil {
+		p = &sarifPart{cluster: cluster, layers: layerIndex{}}
+		s.parts[cluster] = p
+	}
+	return p
+}
+
+// sarifPart is what becomes one run of the file.
+type sarifPart struct {
+	// cluster is the name of a cluster of a fleet, segment the same as a part of a path.
+	cluster, segment string
+	start            *scan.Start
+	end              *scan.End
+	findings         []*scan.Finding
+	failures         []*scan.Failure
+	layers           layerIndex
+	told             alertLog
+	// left says what is left out of the run.
+	left []string
+}
+
+func (p *sarifPart) take(e scan.Event) {
+	switch {
+	case e.Finding != nil:
+		p.findings = append(p.findings, e.Finding)
+	case e.Verdict != nil:
+		p.layers.add(e.Verdict)
+	case e.Failure != nil:
+		p.failures = append(p.failures, e.Failure)
+	case e.Alert != nil, e.Lost != nil:
+		p.told.keep(e)
+	}
 }
 
 // runJSON is a run whose results are JSON already, for their size is needed
@@ -97,96 +138,109 @@ func (s *sarifReport) write(end *scan.End) error {
 	if s.start == nil {
 		s.start = &scan.Start{}
 	}
-	slices.SortStableFunc(s.findings, compareResults)
-	slices.SortStableFunc(s.failures, compareFailures)
-	findings, left := s.findings, []string{}
-	if len(findings) > s.maxResults {
-		left = append(left, leftOut(findings[s.maxResults:], fmt.Sprintf("a run may have %d results", s.maxResults)))
-		findings = findings[:s.maxResults]
+	parts := s.fewParts(s.ordered(end))
+	for _, p := range parts {
+		slices.SortStableFunc(p.findings, compareResults)
+		slices.SortStableFunc(p.failures, compareFailures)
+		if len(p.findings) > s.maxResults {
+			s.leave(p, p.findings[s.maxResults:], fmt.Sprintf("a run may have %d results", s.maxResults))
+			p.findings = p.findings[:s.maxResults]
+		}
 	}
-	rules := newRuleTable(s.opts.Rules, findings)
-	run := s.run(end, rules)
-	results, err := s.encodeResults(findings, rules)
+	runs, err := s.fitting(parts)
 	if err != nil {
 		return err
 	}
-	fit, err := s.fitting(run, results)
-	if err != nil {
-		return err
-	}
-	if fit < len(results) {
-		left = append(left, leftOut(findings[fit:], fmt.Sprintf("a file may have %.1f MB compressed", float64(s.maxGzip)/1e6)))
-		results = results[:fit]
-		// When the last finding of a rule is left out its rule goes too, and the
-		// indexes of the others change.
-		if kept := newRuleTable(s.opts.Rules, findings[:fit]); len(kept.descriptors) < len(rules.descriptors) {
-			run = s.run(end, kept)
-			if results, err = s.encodeResults(findings[:fit], kept); err != nil {
-				return err
+	for i, p := range parts {
+		for _, msg := range p.left {
+			notify(runs[i].Invocations[0], "error", msg, nil)
+			if s.opts.OnTruncate != nil {
+				s.opts.OnTruncate(msg)
 			}
 		}
 	}
-	for _, msg := range left {
-		notify(run.Invocations[0], "error", msg, nil)
-		if s.opts.OnTruncate != nil {
-			s.opts.OnTruncate(msg)
-		}
-	}
-	return s.enc.encode(s.file(run, results))
+	return s.enc.encode(s.file(runs))
 }
 
-func (s *sarifReport) file(run *sarif.Run, results []json.RawMessage) fileJSON {
+// leave notes that findings of a run have no place in the file.
+func (s *sarifReport) leave(p *sarifPart, findings []*scan.Finding, why string) {
+	p.left = append(p.left, suffixed("cluster ", Clean(p.cluster), ": ")+leftOut(findings, why))
+}
+
+// encoded are the runs of the file.
+func (s *sarifReport) encoded(parts []*sarifPart) ([]runJSON, error) {
+	runs := make([]runJSON, len(parts))
+	for i, p := range parts {
+		rules := newRuleTable(s.opts.Rules, p.findings)
+		results, err := s.encodeResults(p, rules)
+		if err != nil {
+			return nil, err
+		}
+		runs[i] = runJSON{Run: s.run(p, rules), Results: results}
+	}
+	return runs, nil
+}
+
+func (s *sarifReport) file(runs []runJSON) fileJSON {
 	return fileJSON{
 		Report: &sarif.Report{
 			Version: string(sarif.Version210),
 			Schema:  "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
 		},
-		Runs: []runJSON{{Run: run, Results: results}},
+		Runs: runs,
 	}
 }
 
 // run is the run without its results.
-func (s *sarifReport) run(end *scan.End, rules *ruleTable) *sarif.Run {
-	driver := sarif.NewDriver(cmp.Or(Clean(s.start.Tool), "escape-scanner"))
+func (s *sarifReport) run(p *sarifPart, rules *ruleTable) *sarif.Run {
+	driver := sarif.NewDriver(cmp.Or(Clean(p.start.Tool), "escape-scanner"))
 	driver.Rules = rules.descriptors
-	if version := cmp.Or(s.start.Version, s.opts.Version); version != "" {
+	if version := cmp.Or(p.start.Version, s.opts.Version); version != "" {
 		driver.WithVersion(Clean(version))
 	}
 	if s.opts.InformationURI != "" {
 		driver.WithInformationURI(s.opts.InformationURI)
 	}
 	run := sarif.NewRun(*sarif.NewTool(driver))
-	run.AutomationDetails = sarif.NewRunAutomationDetails().WithID(automationID(s.opts.Category))
+	run.AutomationDetails = sarif.NewRunAutomationDetails().WithID(automationID(s.opts.Category, p.segment))
 	run.ColumnKind = "unicodeCodePoints"
-	run.Invocations = []*sarif.Invocation{s.invocation(end)}
+	run.Invocations = []*sarif.Invocation{s.invocation(p)}
 	run.Properties = sarif.Properties{
-		"source":     string(s.start.Source),
-		"ruleSet":    Clean(s.start.RuleSet),
-		"level":      Clean(s.start.Level),
-		"pssVersion": Clean(s.start.PSSVersion),
-		"incomplete": end.Incomplete || end.Interrupted,
+		"source":     string(p.start.Source),
+		"ruleSet":    Clean(p.start.RuleSet),
+		"level":      Clean(p.start.Level),
+		"pssVersion": Clean(p.start.PSSVersion),
+		"incomplete": p.end.Incomplete || p.end.Interrupted,
 	}
-	s.alertProperties(run.Properties)
+	if p.cluster != "" {
+		run.Properties["cluster"] = Clean(p.cluster)
+	}
+	p.alertProperties(run.Properties)
 	return run
 }
 
 // automationID ends in a slash: what would follow it tells runs of a category
 // apart, and ours replace each other.
-func automationID(category string) string {
-	return cmp.Or(strings.TrimRight(Clean(category), "/"), "escape-scanner") + "/"
+func automationID(category, cluster string) string {
+	id := cmp.Or(strings.TrimRight(Clean(category), "/"), "escape-scanner") + "/"
+	if cluster != "" {
+		id += cluster + "/"
+	}
+	return id
 }
 
-func (s *sarifReport) invocation(end *scan.End) *sarif.Invocation {
-	ok := !end.Incomplete && !end.Interrupted && len(s.failures) == 0
+func (s *sarifReport) invocation(p *sarifPart) *sarif.Invocation {
+	end := p.end
+	ok := !end.Incomplete && !end.Interrupted && len(p.failures) == 0
 	inv := sarif.NewInvocation()
 	inv.ExecutionSuccessful = &ok
-	if !s.start.Time.IsZero() {
-		start := s.start.Time.UTC()
+	if !p.start.Time.IsZero() {
+		start := p.start.Time.UTC()
 		inv.StartTimeUTC = &start
 	}
-	for i, f := range s.failures {
+	for i, f := range p.failures {
 		if i == maxNotifications {
-			notify(inv, "error", fmt.Sprintf("%d more things could not be read.", len(s.failures)-i), nil)
+			notify(inv, "error", fmt.Sprintf("%d more things could not be read.", len(p.failures)-i), nil)
 			break
 		}
 		notify(inv, "error", failureText(f), f.Location)
@@ -194,10 +248,13 @@ func (s *sarifReport) invocation(end *scan.End) *sarif.Invocation {
 	if end.Interrupted {
 		notify(inv, "error", "The scan was interrupted: what is not listed is not proven absent.", nil)
 	}
-	for _, note := range s.start.Notes {
+	if p.cluster != "" && !ok {
+		notify(inv, "error", "Cluster "+Clean(p.cluster)+" was not read completely: a result that is missing from this run is not mended for that.", nil)
+	}
+	for _, note := range p.start.Notes {
 		notify(inv, "note", Clean(note), nil)
 	}
-	s.alertNotes(inv)
+	p.alertNotes(inv)
 	return inv
 }
 

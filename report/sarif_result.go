@@ -32,16 +32,16 @@ type suppressionJSON struct {
 	Justification string `json:"justification"`
 }
 
-// encodeResults writes each finding as JSON, in the order given.
-func (s *sarifReport) encodeResults(findings []*scan.Finding, rules *ruleTable) ([]json.RawMessage, error) {
-	results := make([]json.RawMessage, 0, len(findings))
-	seen := make(map[string]int, len(findings))
+// encodeResults writes each finding of a run as JSON, in the order given.
+func (s *sarifReport) encodeResults(p *sarifPart, rules *ruleTable) ([]json.RawMessage, error) {
+	results := make([]json.RawMessage, 0, len(p.findings))
+	seen := make(map[string]int, len(p.findings))
 	var buf bytes.Buffer
 	enc := newEncoder(&buf)
-	for _, f := range findings {
+	for _, f := range p.findings {
 		print := f.Fingerprint()
 		seen[print]++
-		r := result(f, s.layers.of(f), rules.index[f.Rule], fmt.Sprintf("%s:%d", print, seen[print]))
+		r := p.result(f, rules.index[f.Rule], fmt.Sprintf("%s:%d", print, seen[print]))
 		buf.Reset()
 		if err := enc.encode(r); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Rule, err)
@@ -54,20 +54,24 @@ func (s *sarifReport) encodeResults(findings []*scan.Finding, rules *ruleTable) 
 // result is one finding, with what the layers do to its path where that is known.
 // The fingerprint's number tells apart findings that are the same but for the pods
 // that have them.
-func result(f *scan.Finding, path *scan.PathLayers, rule int, fingerprint string) resultJSON {
+func (p *sarifPart) result(f *scan.Finding, rule int, fingerprint string) resultJSON {
+	path := p.layers.of(f)
 	r := sarif.NewRuleResult(validUTF8(f.Rule)).
 		WithRuleIndex(rule).
 		WithKind("fail").
 		WithLevel(level(f.Severity)).
-		WithMessage(sarif.NewTextMessage(resultText(f, path))).
+		WithMessage(sarif.NewTextMessage(p.resultText(f, path))).
 		WithPartialFingerPrints(map[string]any{"primaryLocationLineHash": fingerprint})
-	at := sarif.NewLocationWithPhysicalLocation(physical(resultLocation(f)))
-	if l := logical(f); l != nil {
+	at := sarif.NewLocationWithPhysicalLocation(physical(p.location(f)))
+	if l := p.logical(f); l != nil {
 		at.LogicalLocations = []*sarif.LogicalLocation{l}
 	}
 	r.AddLocation(at)
 	r.Fixes = fixes(f)
 	r.Properties = resultProperties(f)
+	if p.cluster != "" && f.Workload.Cluster != "" {
+		r.Properties["cluster"] = limitRunes(Clean(p.cluster), maxText)
+	}
 	layerProperties(r.Properties, path)
 	out := resultJSON{Result: r}
 	if f.Excepted != nil {
@@ -80,12 +84,12 @@ func result(f *scan.Finding, path *scan.PathLayers, rule int, fingerprint string
 
 // resultText is what the annotation in a pull request says: where in the
 // workload, what is wrong, which value would pass, and what stands in the way.
-func resultText(f *scan.Finding, path *scan.PathLayers) string {
+func (p *sarifPart) resultText(f *scan.Finding, path *scan.PathLayers) string {
 	message := limitRunes(Clean(f.Message), maxText)
 	if f.Category == scan.CategoryException {
 		return unlinked(sentence(Clean(f.Workload.Name) + ": " + message))
 	}
-	text := Clean(f.Workload.String())
+	text := suffixed("", Clean(p.cluster), ": ") + Clean(f.Workload.String())
 	if f.Container != "" {
 		text += ", container " + Clean(f.Container)
 	}
@@ -170,10 +174,11 @@ func resultProperties(f *scan.Finding) sarif.Properties {
 	return p
 }
 
-// resultLocation is the line to edit. A finding without one gets a place that
-// stays the same from run to run, because without a file and a line GitHub
-// refuses the whole report.
-func resultLocation(f *scan.Finding) *scan.Location {
+// location is the line to edit. A finding without one gets a place that stays the same
+// from run to run, because without a file and a line GitHub refuses the whole report. The
+// places of clusters are apart, for what is found at one place under one fingerprint is
+// one alert.
+func (p *sarifPart) location(f *scan.Finding) *scan.Location {
 	if f.Location != nil && f.Location.File != "" {
 		return f.Location
 	}
@@ -181,7 +186,7 @@ func resultLocation(f *scan.Finding) *scan.Location {
 	if f.Category == scan.CategoryException {
 		return &scan.Location{File: "cluster/exceptions.yaml", Line: 1, Column: 1}
 	}
-	path := "cluster/" + segment(w.Namespace) + "/" + segment(w.Kind) + "/" + segment(w.Name) + ".yaml"
+	path := "cluster/" + suffixed("", p.segment, "/") + segment(w.Namespace) + "/" + segment(w.Kind) + "/" + segment(w.Name) + ".yaml"
 	return &scan.Location{File: path, Line: 1, Column: 1}
 }
 
@@ -264,11 +269,11 @@ func fileURI(file string) string {
 }
 
 // logical names the place in Kubernetes' own terms.
-func logical(f *scan.Finding) *sarif.LogicalLocation {
+func (p *sarifPart) logical(f *scan.Finding) *sarif.LogicalLocation {
 	if f.Category == scan.CategoryException {
 		return nil
 	}
-	name, full := f.Workload.Name, f.Workload.String()
+	name, full := f.Workload.Name, suffixed("", p.cluster, "/")+f.Workload.String()
 	if f.Container != "" {
 		name = f.Container
 		full += "/" + f.Container

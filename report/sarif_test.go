@@ -32,6 +32,7 @@ func TestSARIFFollowsTheSchema(t *testing.T) {
 	for name, events := range map[string][]scan.Event{
 		"sample":     sampleEvents(),
 		"layers":     layeredEvents(),
+		"fleet":      fleetEvents(t),
 		"every rule": everyRule(),
 		"empty":      {{Start: &scan.Start{Schema: 1}}, {End: &scan.End{}}},
 		"hostile":    hostileEvents(evil),
@@ -107,12 +108,18 @@ type sarifResult struct {
 
 func parseSARIF(t testing.TB, out []byte) sarifFile {
 	t.Helper()
+	file := parseRuns(t, out)
+	if len(file.Runs) != 1 {
+		t.Fatalf("%d runs", len(file.Runs))
+	}
+	return file
+}
+
+func parseRuns(t testing.TB, out []byte) sarifFile {
+	t.Helper()
 	var file sarifFile
 	if err := json.Unmarshal(out, &file); err != nil {
 		t.Fatal(err)
-	}
-	if len(file.Runs) != 1 {
-		t.Fatalf("%d runs", len(file.Runs))
 	}
 	return file
 }

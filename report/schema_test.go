@@ -33,7 +33,7 @@ func compileSchema(t *testing.T, part string) *jsonschema.Schema {
 }
 
 func TestEventsFollowTheSchema(t *testing.T) {
-	for name, events := range samples() {
+	for name, events := range samples(t) {
 		t.Run("sample "+name, func(t *testing.T) { followsSchema(t, events) })
 	}
 	t.Run("sample watch", func(t *testing.T) { followsSchema(t, watchEvents()) })

@@ -44,6 +44,8 @@ type table struct {
 	w io.Writer
 	// said are the messages that stand on the terminal already.
 	said map[string]bool
+	// clusterPad is the least width of the column of clusters.
+	clusterPad int
 	// columned is true once the columns of the layers were written.
 	columned bool
 }
@@ -111,8 +113,11 @@ func compareFindings(a, b *scan.Finding) int {
 	)
 }
 
+// compareFailures puts first the clusters that could not be reached at all.
 func compareFailures(a, b *scan.Failure) int {
 	return cmp.Or(
+		compareBools(!unreached(a), !unreached(b)),
+		cmp.Compare(a.Cluster, b.Cluster),
 		cmp.Compare(a.Subject, b.Subject),
 		cmp.Compare(a.Namespace, b.Namespace),
 		compareLocations(a.Location, b.Location),
@@ -120,6 +125,9 @@ func compareFailures(a, b *scan.Failure) int {
 		cmp.Compare(a.Message, b.Message),
 	)
 }
+
+// unreached reports whether a failure is that of a whole cluster of a fleet.
+func unreached(f *scan.Failure) bool { return f.Cluster != "" && f.Subject == clusterSubject }
 
 func compareBools(a, b bool) int {
 	switch {

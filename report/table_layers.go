@@ -99,7 +99,7 @@ func (t *table) quietLine(v scan.Verdict, groups []*group) {
 			}
 		}
 	}
-	spans := []span{verdictSpan(v), {text: plural(len(groups), "workload") + " without findings"}}
+	spans := []span{verdictSpan(v), t.clusterSpan(groups[0].workload.Cluster), {text: plural(len(groups), "workload") + " without findings"}}
 	if v == scan.VerdictClosed && judged > 0 {
 		spans = append(spans,
 			span{text: "not sealed:"},

@@ -12,6 +12,7 @@ import (
 
 // nodeKind is what nodes on one line have in common, and what is said of them.
 type nodeKind struct {
+	cluster       string
 	spans         []span
 	names         []string
 	reasons       distinct
@@ -33,10 +34,10 @@ func (t *table) nodeList() {
 				spans = append(spans, pipeNodeSpans(e)...)
 			}
 		}
-		key := fmt.Sprint(enforcementRank(e), spans, turnOnText(turnOn))
+		key := key(fmt.Sprint(enforcementRank(e)), t.ofFleet(n.Cluster), fmt.Sprint(spans, turnOnText(turnOn)))
 		k := kinds[key]
 		if k == nil {
-			k = &nodeKind{spans: spans, turnOn: turnOn}
+			k = &nodeKind{cluster: n.Cluster, spans: spans, turnOn: turnOn}
 			kinds[key] = k
 		}
 		k.names = append(k.names, Clean(n.Name))
@@ -59,6 +60,7 @@ func (t *table) nodeList() {
 func (t *table) nodeKind(k *nodeKind) {
 	spans := append([]span{
 		{text: "NODES", style: bold, pad: len("VERDICTS")},
+		t.clusterSpan(k.cluster),
 		{text: fmt.Sprint(len(k.names))},
 	}, k.spans...)
 	t.row(0, summaryHang, append(spans, span{text: t.few(k.names, ", ", maxListed), style: dim})...)

@@ -32,8 +32,9 @@ func (d *distinct) add(text string) {
 	d.list = append(d.list, text)
 }
 
-// dullKey is one policy and one cause for which it does not bite.
-type dullKey struct{ kind, namespace, name, cause string }
+// dullKey is one policy and one cause for which it does not bite. The cluster is set in a
+// fleet only.
+type dullKey struct{ cluster, kind, namespace, name, cause string }
 
 // dullPlaces is where it does not, and what would mend it.
 type dullPlaces struct {
@@ -42,15 +43,15 @@ type dullPlaces struct {
 }
 
 func armorKey(r armor.Ref, c armor.Cause) dullKey {
-	return dullKey{string(r.Kind), r.Namespace, r.Name, string(c)}
+	return dullKey{kind: string(r.Kind), namespace: r.Namespace, name: r.Name, cause: string(c)}
 }
 
 // admissionKey names the labels of a namespace by the namespace.
 func admissionKey(r admission.Ref, c admission.Cause) dullKey {
 	if r.Mechanism == admission.PodSecurity {
-		return dullKey{"Namespace", "", cmp.Or(r.Name, r.Namespace), string(c)}
+		return dullKey{kind: "Namespace", name: cmp.Or(r.Name, r.Namespace), cause: string(c)}
 	}
-	return dullKey{r.Kind, r.Namespace, r.Name, string(c)}
+	return dullKey{kind: r.Kind, namespace: r.Namespace, name: r.Name, cause: string(c)}
 }
 
 // dullIndex says of each policy that does not bite where that is seen. What is a
@@ -58,12 +59,13 @@ func admissionKey(r admission.Ref, c admission.Cause) dullKey {
 func (c *gathered) dullIndex(groups []*group) map[dullKey]*dullPlaces {
 	index := map[dullKey]*dullPlaces{}
 	add := func(k dullKey, g *group, mend string) {
+		k.cluster = c.cluster(g.workload)
 		at := index[k]
 		if at == nil {
 			at = &dullPlaces{}
 			index[k] = at
 		}
-		name := c.name(g.workload)
+		name := c.nameBeside(g.workload)
 		// A workload's causes come one after the other, for each of its containers.
 		if n := len(at.workloads); n == 0 || at.workloads[n-1] != name {
 			at.workloads = append(at.workloads, name)
@@ -122,14 +124,14 @@ func (c *gathered) toothlessRows(groups []*group, fold bool) []*dullRow {
 	byPolicy := map[dullKey][]dullKey{}
 	index := c.dullIndex(groups)
 	for k := range index {
-		policy := dullKey{kind: k.kind, namespace: k.namespace, name: k.name}
+		policy := dullKey{cluster: k.cluster, kind: k.kind, namespace: k.namespace, name: k.name}
 		byPolicy[policy] = append(byPolicy[policy], k)
 	}
 	rows := c.dullRows(c.dull, fold)
 	for _, r := range rows {
 		r.all(func(f *scan.Finding) {
 			w := f.Workload
-			for _, k := range byPolicy[dullKey{kind: w.Kind, namespace: w.Namespace, name: w.Name}] {
+			for _, k := range byPolicy[dullKey{cluster: c.cluster(w), kind: w.Kind, namespace: w.Namespace, name: w.Name}] {
 				if endsIn(f.Rule, k.cause) {
 					r.seen(index[k])
 				}
@@ -156,7 +158,7 @@ func (c *gathered) dullRows(findings []*scan.Finding, fold bool) []*dullRow {
 	var rows []*dullRow
 	at := map[string]*dullRow{}
 	for _, f := range findings {
-		k := key(f.Rule, string(f.Severity), fmt.Sprint(marks(f)))
+		k := key(c.cluster(f.Workload), f.Rule, string(f.Severity), fmt.Sprint(marks(f)))
 		r := at[k]
 		if r == nil || !fold {
 			r = &dullRow{Finding: f}
@@ -175,7 +177,7 @@ func (c *gathered) join(r *dullRow, f *scan.Finding) {
 	for _, p := range f.Policies {
 		r.names.add(Clean(p))
 	}
-	name := c.name(f.Workload)
+	name := c.nameBeside(f.Workload)
 	switch {
 	case len(f.Policies) == 0:
 		r.names.add(name)
@@ -234,13 +236,14 @@ func (t *table) dullRow(r *dullRow) {
 			// The line begins with the workload.
 			on = ""
 		}
-		head = append(head, span{text: t.name(r.Workload)}, span{text: containerName(r.Finding)}, span{text: Clean(r.Field)})
+		head = append(head, t.clusterSpan(r.Workload.Cluster), span{text: t.nameBeside(r.Workload)}, span{text: containerName(r.Finding)}, span{text: Clean(r.Field)})
 		head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
 		t.row(0, 0, append(head, span{text: strings.Join(r.messages.list, " ")}, span{text: policies}, span{text: on},
 			span{text: labelled("mend:", strings.Join(r.mends.list, "; "))})...)
 		return
 	}
-	head = append(head, span{text: t.few(r.names.list, ", ", maxListed)})
+	// Below each other stand causes here, not clusters.
+	head = append(head, span{text: t.clusterSpan(r.Workload.Cluster).text, style: cyan}, span{text: t.few(r.names.list, ", ", maxListed)})
 	head = append(append(head, marks(r.Finding)...), span{text: t.few(r.places.list, " ", maxListed), style: dim})
 	t.row(t.indent(), t.hang(), head...)
 	t.lines(r.messages.list, "", dim)
@@ -306,6 +309,7 @@ func (t *table) policyList() {
 func (t *table) policy(p *scan.Policy) {
 	spans := []span{
 		biteSpan(p.Bites),
+		t.clusterSpan(p.Cluster),
 		{text: Clean(policyName(p)), style: bold},
 		{text: Clean(p.Action)},
 	}

@@ -12,6 +12,7 @@ import (
 // render writes the whole table into t.out.
 func (t *table) render(end *scan.End) {
 	groups := t.sorted()
+	t.columnClusters()
 	t.head(t.start, "")
 	t.unread(end)
 	t.evidenceLost()
@@ -31,7 +32,10 @@ func (l *layout) head(s *scan.Start, when string) {
 		return
 	}
 	source := string(s.Source)
-	if s.Cluster != source {
+	switch {
+	case isFleet(s):
+		source += " of " + plural(len(s.Clusters), "cluster")
+	case s.Cluster != source:
 		source += " " + s.Cluster
 	}
 	spans := []span{
@@ -56,6 +60,9 @@ func (t *table) unread(end *scan.End) {
 	}
 	t.newline()
 	t.row(0, 2, incompleteSpans(end)...)
+	if text := t.notWholeText(); text != "" {
+		t.row(0, 2, span{text: "CLUSTERS", style: alarm}, span{text: text, style: bold})
+	}
 	for i, f := range t.failures {
 		if t.width > 0 && i == 2*maxListed {
 			t.row(t.indent(), 4, span{text: fmt.Sprintf("and %d more that could not be read", len(t.failures)-i), style: bold})
@@ -69,6 +76,7 @@ func (t *table) unread(end *scan.End) {
 func unreadSpans(f *scan.Failure) []span {
 	return []span{
 		{text: "NOT READ", style: alarm},
+		{text: Clean(f.Cluster), style: bold},
 		{text: Clean(subject(f)), style: bold},
 		{text: Clean(string(f.Reason)) + ":"},
 		{text: Clean(f.Message)},
@@ -119,8 +127,8 @@ func (t *table) workloads(groups []*group) {
 		return
 	}
 	for len(quiet) > 0 {
-		v, n := quiet[0].verdict(), 0
-		for n < len(quiet) && quiet[n].verdict() == v {
+		v, cluster, n := quiet[0].verdict(), t.cluster(quiet[0].workload), 0
+		for n < len(quiet) && quiet[n].verdict() == v && t.cluster(quiet[n].workload) == cluster {
 			n++
 		}
 		t.quietLine(v, quiet[:n])
@@ -149,7 +157,7 @@ func (t *table) workload(g *group) {
 		}
 	}
 	if len(g.verdicts) == 0 {
-		t.row(0, 2, span{text: "NO VERDICT", style: doubtful}, span{text: t.name(g.workload), style: bold})
+		t.row(0, 2, span{text: "NO VERDICT", style: doubtful}, t.clusterSpan(g.workload.Cluster), span{text: t.nameBeside(g.workload), style: bold})
 	}
 	rows := foldFindings(g.findings, t.width > 0)
 	cols := t.columns(rows)
@@ -161,7 +169,7 @@ func (t *table) workload(g *group) {
 // verdict writes the line that heads a block. A workload that is alone has no
 // findings below it, one that is quiet needs no second line.
 func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
-	spans := []span{verdictSpan(v.Verdict), {text: t.name(v.Workload), style: bold}}
+	spans := []span{verdictSpan(v.Verdict), t.clusterSpan(v.Workload.Cluster), {text: t.nameBeside(v.Workload), style: bold}}
 	if v.Severity != "" {
 		spans = append(spans, span{text: Clean(string(v.Severity)), style: severityStyle(v.Severity)})
 	}
@@ -200,6 +208,14 @@ func (t *table) verdict(v *scan.WorkloadVerdict, alone, quiet bool) {
 // name is the workload, with its cluster where that is not the one of the run.
 func (c *gathered) name(w scan.Workload) string { return workloadName(w, c.start) }
 
+// nameBeside is the workload where the cluster of a fleet stands beside it.
+func (c *gathered) nameBeside(w scan.Workload) string {
+	if c.fleet() {
+		return Clean(w.String())
+	}
+	return c.name(w)
+}
+
 func workloadName(w scan.Workload, s *scan.Start) string {
 	name := w.String()
 	if w.Cluster != "" && (s == nil || w.Cluster != s.Cluster) {
@@ -232,7 +248,7 @@ func (t *table) finding(r findingRow, cols columns, countPods bool) {
 	spans := []span{severity, {text: r.rule(), style: bold, pad: cols.rule}}
 	container := r.containers()
 	if t.width == 0 {
-		spans = append(spans, span{text: t.name(r.Workload)})
+		spans = append(spans, t.clusterSpan(r.Workload.Cluster), span{text: t.nameBeside(r.Workload)})
 		container = cmp.Or(container, "-")
 	}
 	spans = append(spans, span{text: container, pad: cols.container})

@@ -12,6 +12,7 @@ const summaryHang = len("VERDICTS") + gap
 
 // summary says how it ended, and again if it did not end well.
 func (t *table) summary(end *scan.End, groups []*group) {
+	t.clusterList()
 	t.newline()
 	t.row(0, summaryHang, t.scannedSpans(end)...)
 	t.row(0, summaryHang, verdictCounts(end.Verdicts)...)
@@ -91,7 +92,7 @@ func (t *table) explainLine(ways []string, groups []*group) {
 		{text: tool + " rules explain " + Clean(ways[0])},
 	}
 	// A name is pasted into a shell by who reads this: only harmless ones are shown.
-	if name := groups[0].workload.String(); t.columned && shellSafe(name) {
+	if name := groups[0].workload.String(); t.columned && !t.fleet() && shellSafe(name) {
 		spans = append(spans, span{text: tool + " scan --explain " + name})
 	}
 	t.row(0, summaryHang, spans...)
@@ -120,6 +121,10 @@ func (t *table) scannedSpans(end *scan.End) []span {
 	}
 	if len(t.nodes) > 0 {
 		spans = append(spans, span{text: plural(len(t.nodes), "node")})
+	}
+	if t.fleet() {
+		unread, _ := t.notWhole()
+		spans = append(spans, span{text: fmt.Sprintf("%d of %s", len(t.clusters)-unread, plural(len(t.clusters), "cluster"))})
 	}
 	return spans
 }

@@ -27,7 +27,7 @@ func tableText(t testing.TB, opts TableOptions, events []scan.Event) string {
 }
 
 func TestTableKeepsTheWidth(t *testing.T) {
-	for _, events := range samples() {
+	for _, events := range samples(t) {
 		for _, width := range []int{1, 20, 37, 40, 80, 100, 120, 200} {
 			for _, color := range []bool{false, true} {
 				text := tableText(t, TableOptions{Width: width, Color: color}, events)
@@ -51,7 +51,7 @@ func checkLines(t *testing.T, text string, width int) {
 }
 
 func TestTableColoursOnlyAddColour(t *testing.T) {
-	for _, events := range samples() {
+	for _, events := range samples(t) {
 		for _, width := range []int{0, 80} {
 			with := tableText(t, TableOptions{Width: width, Color: true}, events)
 			without := tableText(t, TableOptions{Width: width}, events)
@@ -68,7 +68,7 @@ func TestTableColoursOnlyAddColour(t *testing.T) {
 // In a pipe each finding is one line that names its workload, container, rule,
 // field and place, so that grep, sort and awk have something to work with.
 func TestTableInAPipeIsOneLineAFinding(t *testing.T) {
-	for _, events := range samples() {
+	for _, events := range samples(t) {
 		text := tableText(t, TableOptions{}, events)
 		for _, e := range events {
 			f := e.Finding
@@ -76,10 +76,14 @@ func TestTableInAPipeIsOneLineAFinding(t *testing.T) {
 				continue
 			}
 			n := 0
+			cluster := ""
+			if isFleet(events[0].Start) {
+				cluster = "  " + Clean(f.Workload.Cluster) + "  "
+			}
 			for line := range strings.Lines(text) {
 				if strings.HasPrefix(line, strings.ToUpper(string(f.Severity))) && strings.Contains(line, "  "+f.Rule+"  ") &&
 					strings.Contains(line, Clean(f.Workload.String())) && strings.Contains(line, Clean(f.Field)) &&
-					strings.Contains(line, Clean(f.Container)) && strings.Contains(line, place(f.Location)) {
+					strings.Contains(line, cluster) && strings.Contains(line, Clean(f.Container)) && strings.Contains(line, place(f.Location)) {
 					n++
 				}
 			}
@@ -91,7 +95,7 @@ func TestTableInAPipeIsOneLineAFinding(t *testing.T) {
 }
 
 func TestTableDoesNotDependOnTheOrderOfEvents(t *testing.T) {
-	for _, events := range samples() {
+	for _, events := range samples(t) {
 		for _, width := range []int{0, 100} {
 			want := tableText(t, TableOptions{Width: width}, events)
 			for seed := range uint64(20) {

@@ -69,7 +69,7 @@ func nameInFindings(kind, namespace, name string) string {
 // SpeaksOf tells whether a finding is about the policy: it names it among those that do
 // not bite, or hangs on the policy itself.
 func SpeaksOf(f *scan.Finding, p *scan.Policy) bool {
-	if f.Category != scan.CategoryPolicy {
+	if f.Category != scan.CategoryPolicy || elsewhere(p, f.Workload) {
 		return false
 	}
 	if w := f.Workload; w.Kind == p.Kind && w.Namespace == p.Namespace && w.Name == p.Name {
@@ -84,13 +84,18 @@ func SpeaksOf(f *scan.Finding, p *scan.Policy) bool {
 	return false
 }
 
+// elsewhere reports whether a policy is of another cluster of the fleet than a workload.
+func elsewhere(p *scan.Policy, w scan.Workload) bool {
+	return p.Cluster != "" && p.Cluster != w.Cluster
+}
+
 // Dull is why a policy does not bite in a workload, and what would make it.
 type Dull struct{ Cause, Reason, Mend string }
 
 // DullOn are the reasons for which the policy has no effect on a workload, or less than
 // it says. They are not clean.
 func DullOn(v *scan.WorkloadVerdict, p *scan.Policy) []Dull {
-	if v == nil || v.Layers == nil {
+	if v == nil || v.Layers == nil || elsewhere(p, v.Workload) {
 		return nil
 	}
 	var found []Dull
