@@ -323,7 +323,7 @@ func (a *app) knownFindings(name string) (map[string]int, error) {
 		return nil, fmt.Errorf("baseline: %w", err)
 	}
 	defer file.Close()
-	findings, err := report.ReadFindings(file)
+	_, findings, err := report.ReadFindings(file)
 	if err != nil {
 		return nil, fmt.Errorf("baseline %s: %w", name, err)
 	}
