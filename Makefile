@@ -59,6 +59,14 @@ screenshots: build ## Make the pictures in docs/images from the demo, by tmux an
 	./hack/screens.sh
 	$(GO) run ./hack/shots
 
+.PHONY: helm
+helm: ## Put Helm in bin/; the first time builds it
+	./hack/helm.sh
+
+.PHONY: manifests
+manifests: ## Render deploy/manifests from the chart
+	./hack/manifests.sh
+
 .PHONY: tidy
 tidy: ## Tidy go.mod and format the code
 	$(GO) mod tidy

@@ -1,0 +1,128 @@
+{{/* The pieces of the audit's pod. */}}
+
+{{/* The name of an output file without its format. A Job's name ends in the minute that
+it was due, so a file of its own is kept when a pod is tried again, and sorts by time. */}}
+{{- define "escape-scanner.auditFile" -}}
+{{- if eq .names "job" -}}$(JOB_NAME){{- else -}}{{ include "escape-scanner.component" (dict "root" .root "component" "audit") }}{{- end -}}
+{{- end -}}
+
+{{- define "escape-scanner.suffix" -}}
+{{- if eq . "table" -}}txt{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{- define "escape-scanner.auditArgs" -}}
+{{- $a := .Values.audit -}}
+{{- $out := $a.outputs -}}
+- scan
+{{- if include "escape-scanner.hasConfig" . }}
+- --config=/etc/escape-scanner/config.yaml
+{{- end }}
+- --level={{ $a.level }}
+- --pss-version={{ $a.pssVersion }}
+{{- include "escape-scanner.clusterArgs" . }}
+- --fail-on={{ $a.failOn }}
+{{- if $a.allowIncomplete }}
+- --allow-incomplete
+{{- end }}
+{{- if $a.namespaces }}
+- --namespace={{ join "," $a.namespaces }}
+{{- end }}
+{{- with $a.selector }}
+- {{ printf "--selector=%s" . | quote }}
+{{- end }}
+{{- if ne $out.stdout "none" }}
+- --output={{ $out.stdout }}
+{{- end }}
+{{- if $out.files.enabled }}
+{{- $file := include "escape-scanner.auditFile" (dict "root" $ "names" $out.files.names) }}
+{{- range $out.files.formats }}
+- --output={{ . }}=/reports/{{ $file }}.{{ include "escape-scanner.suffix" . }}
+{{- end }}
+{{- end }}
+{{- if $out.s3.enabled }}
+{{- $bucket := required "audit.outputs.s3.bucket: needed where s3.enabled is true" $out.s3.bucket }}
+{{- range $out.s3.formats }}
+- {{ printf "--output=%s=s3://%s/%s.%s" . $bucket (trimAll "/" $out.s3.key) (include "escape-scanner.suffix" .) | quote }}
+{{- end }}
+{{- with $out.s3.endpoint }}
+- --s3-endpoint={{ . }}
+{{- end }}
+{{- with $out.s3.region }}
+- --s3-region={{ . }}
+{{- end }}
+- --s3-addressing={{ $out.s3.addressing }}
+{{- end }}
+{{- if ne $out.reports "off" }}
+- --reports={{ $out.reports }}
+{{- end }}
+{{- if and .Values.kubearmor.enabled $a.alerts }}
+- --alerts={{ $a.alerts }}
+{{- include "escape-scanner.kubeArmorArgs" . }}
+{{- end }}
+{{- if .Values.nodeProbe.enabled }}
+- --node-probe-logs={{ include "escape-scanner.probeNamespace" . }}
+{{- end }}
+{{- if $a.kubearmorExec }}
+- --kubearmor-exec
+{{- end }}
+{{- if $a.inspectImages }}
+- --inspect-images
+{{- end }}
+{{- if $a.askServer }}
+- --ask-server
+{{- end }}
+{{- range $a.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "escape-scanner.auditEnv" -}}
+{{- $out := .Values.audit.outputs -}}
+{{- include "escape-scanner.env" (dict "root" $ "c" .Values.audit) }}
+{{- if and $out.files.enabled (eq $out.files.names "job") }}
+- name: JOB_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['batch.kubernetes.io/job-name']
+{{- end }}
+{{- if $out.s3.enabled }}
+{{- include "escape-scanner.s3Env" $out.s3 }}
+{{- end }}
+{{- end -}}
+
+{{- define "escape-scanner.s3Env" -}}
+{{- if .existingSecret }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .accessKeyIDKey }}
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .secretAccessKeyKey }}
+{{- end }}
+{{- end -}}
+
+{{- define "escape-scanner.auditMounts" -}}
+{{- $out := .Values.audit.outputs -}}
+{{- include "escape-scanner.mounts" (dict "root" $ "c" .Values.audit "alerts" (include "escape-scanner.hears" (dict "root" $ "component" "audit"))) }}
+{{- if $out.files.enabled }}
+- name: reports
+  mountPath: /reports
+  {{- with $out.files.subPath }}
+  subPath: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "escape-scanner.auditVolumes" -}}
+{{- $out := .Values.audit.outputs -}}
+{{- include "escape-scanner.volumes" (dict "root" $ "c" .Values.audit "alerts" (include "escape-scanner.hears" (dict "root" $ "component" "audit"))) }}
+{{- if $out.files.enabled }}
+- name: reports
+  persistentVolumeClaim:
+    claimName: {{ $out.files.existingClaim | default (include "escape-scanner.component" (dict "root" $ "component" "audit")) }}
+{{- end }}
+{{- end -}}
