@@ -51,6 +51,9 @@ type app struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, d deps) int {
 	a := &app{deps: d, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := a.rootCommand()
+	if strings.TrimSuffix(d.program, ".exe") == kubectlCompletion {
+		args = append([]string{cobra.ShellCompRequestCmd}, args...)
+	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -114,7 +117,8 @@ with 0.`,
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl escape-scanner"}
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
-	root.AddCommand(a.scanCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.scanCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand(), a.manCommand())
+	completeClusters(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")
 	})
