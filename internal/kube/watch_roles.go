@@ -19,6 +19,8 @@ type WatchWork struct {
 	// where its Secrets are read.
 	KubeArmor  string
 	Relay, TLS bool
+	// ProbeLogs is the namespace of the node probe whose log is read, empty for none.
+	ProbeLogs string
 }
 
 // WatchNeeds are the rights that a watch uses, and no others. In a cluster the relay is
@@ -38,6 +40,7 @@ func WatchNeeds(w WatchWork) []Permission {
 		follow(Permission{Group: kind.Group, Resource: resourceOf(kind), For: "which policies there are"})
 	}
 	n.hear(w.KubeArmor, w.Relay, w.TLS)
+	n.probeLogs(w.ProbeLogs)
 	for _, feature := range w.Features {
 		n.feature(feature, w)
 	}
