@@ -59,7 +59,10 @@ type htmlView struct {
 	Workloads []*htmlWorkload
 	Filter    htmlFilter
 	// Columned is true where layers were judged.
-	Columned   bool
+	Columned bool
+	// Fleet is true where there are several clusters, and Clusters has a row for each.
+	Fleet      bool
+	Clusters   []htmlCluster
 	Policies   []htmlPolicy
 	Toothless  []htmlDull
 	Exceptions []*scan.Finding
@@ -89,7 +92,7 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 	v := &htmlView{
 		End: end, Unread: h.unread(end), Headline: headline(end, len(groups)),
 		Verdicts: verdictChart(end.Verdicts), Severity: severityChart(end.Findings), Excepted: uncounted(end),
-		Exceptions: h.exceptions,
+		Exceptions: h.exceptions, Fleet: h.fleet(), Clusters: h.htmlClusters(),
 	}
 	ids := map[scan.Workload]string{}
 	for i, g := range groups {
@@ -100,6 +103,9 @@ func (h *htmlReport) view(end *scan.End) *htmlView {
 		v.Workloads = append(v.Workloads, w)
 	}
 	v.Filter = newHTMLFilter(v.Workloads)
+	if !v.Fleet {
+		v.Filter.Clusters = nil
+	}
 	v.Layers = layerCharts(v.Workloads)
 	v.Ways, v.MoreWays = h.htmlWays(book)
 	v.Toothless = h.htmlDull(h.toothlessRows(groups, true), book)
@@ -122,7 +128,10 @@ func (h *htmlReport) head(p *page, end *scan.End) {
 		p.Foot = "Written by escape-scanner."
 		return
 	}
-	if s.Cluster != "" {
+	switch {
+	case h.fleet():
+		p.Title = "Fleet of " + plural(len(s.Clusters), "cluster")
+	case s.Cluster != "":
 		p.Title = s.Cluster
 	}
 	scanned := []string{plural(end.Workloads, "workload")}
@@ -181,6 +190,7 @@ func (v *htmlView) nav() []pageLink {
 		add(true, "unread", "Not read", len(u.Failures)+len(u.Lost))
 	}
 	add(true, "summary", "Summary", 0)
+	add(v.Fleet, "clusters", "Clusters", len(v.Clusters))
 	add(true, "workloads", "Workloads", len(v.Workloads))
 	if a := v.Alerts; a != nil {
 		add(true, "alerts", "Alerts", len(a.Rows)+a.More)
@@ -197,8 +207,10 @@ func (v *htmlView) nav() []pageLink {
 type htmlUnread struct {
 	Interrupted bool
 	Text        string
-	Failures    []htmlFailure
-	Lost        []*htmlLost
+	// Clusters counts those of a fleet that not all is known of.
+	Clusters string
+	Failures []htmlFailure
+	Lost     []*htmlLost
 }
 
 type htmlFailure struct {
@@ -219,6 +231,7 @@ func (h *htmlReport) unread(end *scan.End) *htmlUnread {
 	case end.Incomplete || len(h.failures) > 0:
 		u.Text = "Something could not be read."
 	}
+	u.Clusters = h.notWholeText()
 	for _, f := range h.failures {
 		u.Failures = append(u.Failures, htmlFailure{f, subject(f)})
 	}
@@ -255,6 +268,7 @@ func headline(end *scan.End, rows int) htmlHeadline {
 
 // htmlFilter are the words that the list of workloads can be narrowed by.
 type htmlFilter struct {
+	Clusters   []string
 	Namespaces []string
 	Verdicts   []scan.Verdict
 	Severities []string

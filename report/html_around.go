@@ -32,6 +32,8 @@ func (h *htmlReport) htmlPolicies() []htmlPolicy {
 // htmlDull is one cause for which policies do not bite, or nodes do not enforce.
 type htmlDull struct {
 	*scan.Finding
+	// Cluster is set in a fleet.
+	Cluster                       string
 	Rule                          *htmlRule
 	Names, Messages, Mends, Marks []string
 	Places                        string
@@ -43,7 +45,7 @@ func (h *htmlReport) htmlDull(rows []*dullRow, book *ruleBook) []htmlDull {
 	var list []htmlDull
 	for _, r := range rows {
 		v := htmlDull{
-			Finding: r.Finding, Rule: book.of(r.Finding.Rule), Names: r.names.list, Messages: r.messages.list, Mends: r.mends.list,
+			Finding: r.Finding, Cluster: h.cluster(r.Finding.Workload), Rule: book.of(r.Finding.Rule), Names: r.names.list, Messages: r.messages.list, Mends: r.mends.list,
 			Places: strings.Join(r.places.list, " "), On: slices.Sorted(slices.Values(r.on.list)),
 		}
 		if n := len(r.workloads.list); n > 0 {

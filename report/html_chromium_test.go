@@ -26,22 +26,23 @@ func htmlFormat() format {
 
 // htmlSamples are runs with everything that a report can have, and one with markup
 // wherever a run has text.
-func htmlSamples() map[string][]scan.Event {
+func htmlSamples(t testing.TB) map[string][]scan.Event {
 	return map[string][]scan.Event{
-		"specs": sampleEvents(), "layers": layeredEvents(), "audit": auditEvents(), "markup": markupEvents(),
+		"specs": sampleEvents(), "layers": layeredEvents(), "audit": auditEvents(), "markup": markupEvents(), "fleet": fleetEvents(t),
 	}
 }
 
 func TestHTMLInABrowser(t *testing.T) {
 	t.Parallel()
 	b := startBrowser(t)
-	for name, events := range htmlSamples() {
+	for name, events := range htmlSamples(t) {
 		document := htmlOf(t, events)
 		for _, width := range []int{1280, 400} {
 			t.Run(fmt.Sprintf("%s at %d", name, width), func(t *testing.T) { lookAt(t, b, document, name, width) })
 		}
 	}
 	t.Run("filter", func(t *testing.T) { filterInABrowser(t, b) })
+	t.Run("clusters", func(t *testing.T) { clustersInABrowser(t, b) })
 	t.Run("sort", func(t *testing.T) { sortInABrowser(t, b) })
 	t.Run("theme", func(t *testing.T) { themeInABrowser(t, b) })
 	t.Run("links", func(t *testing.T) { linksInABrowser(t, b) })
@@ -195,6 +196,34 @@ func filterInABrowser(t *testing.T, b *browser) {
 	check("one namespace", func(row string) bool { return strings.HasPrefix(row, "shop/") })
 	if got := eval[string](p, `document.querySelector("form output").getAttribute("aria-live")`); got != "polite" {
 		t.Errorf("the count is told %q", got)
+	}
+	p.quiet()
+}
+
+// clustersInABrowser picks one cluster of a fleet.
+func clustersInABrowser(t *testing.T, b *browser) {
+	p := b.open(t, htmlOf(t, fleetEvents(t)), tabOptions{width: 1280, height: 900})
+	all := p.rows()
+	options := eval[[]string](p, `Array.from(document.querySelectorAll("select[name=c] option")).map((o) => o.value)`)
+	for i := range options[1:] {
+		eval[bool](p, `(() => { const s = document.querySelector("select[name=c]"); s.selectedIndex = %d; s.dispatchEvent(new Event("input", {bubbles: true})); return true; })()`, i+1)
+		p.until(func() bool { return len(p.rows()) != len(all) })
+		var want []string
+		for _, row := range all {
+			if strings.HasPrefix(row, options[i+1]+"/") {
+				want = append(want, row)
+			}
+		}
+		if got := p.rows(); len(want) == 0 || strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("cluster %q shows\n%q\nwant\n%q", options[i+1], got, want)
+		}
+	}
+	if want := []string{"", "edge-of-the-world-with-a-long-name", Clean(evil), "prod-eu", "prod-us"}; strings.Join(options, " ") != strings.Join(want, " ") {
+		t.Errorf("there are %q to choose from, want %q", options, want)
+	}
+	first := eval[string](p, `document.querySelector("#cluster-list tbody tr").textContent`)
+	if !strings.HasPrefix(first, "staging") || !strings.Contains(first, "not readunreachable") || !strings.Contains(first, "nothing is known") {
+		t.Errorf("the first cluster is %q", first)
 	}
 	p.quiet()
 }

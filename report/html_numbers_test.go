@@ -22,12 +22,14 @@ type pageNumbers struct {
 	rows                 map[string]string
 	sections             map[string]string
 	tallies              map[string]string
+	// clusters are the figures of each cluster of a fleet.
+	clusters map[string]string
 }
 
 // Numbers and verdicts of the page are those of the JSON document.
 func TestHTMLCountsAsJSONDoes(t *testing.T) {
 	t.Parallel()
-	samples := htmlSamples()
+	samples := htmlSamples(t)
 	samples["demo"] = demoRun(t)
 	for name, events := range samples {
 		t.Run(name, func(t *testing.T) {
@@ -53,6 +55,7 @@ func TestHTMLCountsAsJSONDoes(t *testing.T) {
 				{"rows", got.rows, want.rows},
 				{"findings of workloads", got.tallies, want.tallies},
 				{"sections", got.sections, want.sections},
+				{"clusters", got.clusters, want.clusters},
 			} {
 				if !maps.Equal(part.got, part.want) {
 					t.Errorf("%s: the page says %v, want %v", part.what, part.got, part.want)
@@ -64,6 +67,7 @@ func TestHTMLCountsAsJSONDoes(t *testing.T) {
 
 // countedRun is what a JSON document has of what is counted.
 type countedRun struct {
+	Clusters []scan.ClusterRun
 	Verdicts []scan.WorkloadVerdict
 	Findings []scan.Finding
 	Failures []scan.Failure
@@ -76,7 +80,32 @@ type countedRun struct {
 
 // numbersOfRun is what the page has to say.
 func numbersOfRun(doc *countedRun) pageNumbers {
-	want := pageNumbers{verdicts: map[string]string{}, severities: map[string]string{}, rows: map[string]string{}, sections: map[string]string{}, tallies: map[string]string{}}
+	want := pageNumbers{verdicts: map[string]string{}, severities: map[string]string{}, rows: map[string]string{}, sections: map[string]string{}, tallies: map[string]string{}, clusters: map[string]string{}}
+	name := func(w scan.Workload) string {
+		if len(doc.Clusters) > 0 {
+			return rowName(Clean(w.Cluster + "/" + w.String()))
+		}
+		return rowName(Clean(w.String()))
+	}
+	for i := range doc.Clusters {
+		run := &doc.Clusters[i]
+		figures, nodes := []string{runState(run)}, 0
+		for _, v := range scan.Verdicts() {
+			figures = append(figures, fmt.Sprint(run.End.Verdicts[v]))
+		}
+		for _, s := range scan.Severities() {
+			figures = append(figures, fmt.Sprint(run.End.Findings[s]))
+		}
+		for k := range doc.Nodes {
+			if doc.Nodes[k].Cluster == run.Name {
+				nodes++
+			}
+		}
+		want.clusters[rowName(Clean(run.Name))] = strings.ToLower(strings.Join(append(figures, fmt.Sprint(nodes)), " "))
+		if run.Start == nil {
+			want.clusters[rowName(Clean(run.Name))] = "not read" + strings.Repeat(" -", len(figures))
+		}
+	}
 	for _, v := range scan.Verdicts() {
 		want.verdicts[string(v)] = fmt.Sprint(doc.End.Verdicts[v])
 	}
@@ -89,7 +118,7 @@ func numbersOfRun(doc *countedRun) pageNumbers {
 		if f.Category != scan.CategoryPSS && f.Category != scan.CategoryEscape {
 			continue
 		}
-		name := rowName(Clean(f.Workload.String()))
+		name := name(f.Workload)
 		if found[name]++; want.rows[name] == "" {
 			want.rows[name] = string(scan.VerdictUnknown)
 		}
@@ -97,7 +126,7 @@ func numbersOfRun(doc *countedRun) pageNumbers {
 	judged := map[string]scan.Verdict{}
 	for i := range doc.Verdicts {
 		v := &doc.Verdicts[i]
-		name := rowName(Clean(v.Workload.String()))
+		name := name(v.Workload)
 		if worst := judged[name]; worst == "" || verdictRank(v.Verdict) < verdictRank(worst) {
 			judged[name] = v.Verdict
 			want.rows[name] = string(v.Verdict)
@@ -142,7 +171,7 @@ func numbersOf(t *testing.T, page []byte) pageNumbers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := pageNumbers{verdicts: map[string]string{}, severities: map[string]string{}, rows: map[string]string{}, sections: map[string]string{}, tallies: map[string]string{}}
+	n := pageNumbers{verdicts: map[string]string{}, severities: map[string]string{}, rows: map[string]string{}, sections: map[string]string{}, tallies: map[string]string{}, clusters: map[string]string{}}
 	links := map[string]string{}
 	for e := range doc.Descendants() {
 		switch {
@@ -156,18 +185,23 @@ func numbersOf(t *testing.T, page []byte) pageNumbers {
 				spans = append(spans, s)
 			}
 			n.severities[textOf(spans[0])] = textOf(spans[1])
+		case e.Data == "table" && attribute(e, "id") == "cluster-list":
+			for tr := range children(firstOf(e, "tbody"), "tr") {
+				cells := cellsOf(tr)
+				figures := append([]string{textOf(firstOf(tr, "b"))}, cells[3:len(cells)-1]...)
+				n.clusters[rowName(cells[0])] = strings.Join(figures, " ")
+			}
 		case e.Data == "table" && attribute(e, "id") == "matrix":
 			for tr := range children(firstOf(e, "tbody"), "tr") {
-				var cells []string
-				for c := range tr.ChildNodes() {
-					if c.Type == html.ElementNode {
-						cells = append(cells, textOf(c))
-					}
+				cells, cluster := cellsOf(tr), ""
+				if attribute(e, "class") == "fleet" {
+					cluster, cells = cells[0]+"/", cells[1:]
 				}
 				name := cells[1] + "/" + cells[2]
 				if cells[0] != "-" {
 					name = cells[0] + "/" + name
 				}
+				name = cluster + name
 				n.rows[rowName(name)] = cells[3]
 				links[attribute(firstOf(tr, "a"), "href")] = rowName(name)
 			}
@@ -184,6 +218,17 @@ func numbersOf(t *testing.T, page []byte) pageNumbers {
 		}
 	}
 	return n
+}
+
+// cellsOf are the texts of the cells of a row.
+func cellsOf(tr *html.Node) []string {
+	var cells []string
+	for c := range tr.ChildNodes() {
+		if c.Type == html.ElementNode {
+			cells = append(cells, textOf(c))
+		}
+	}
+	return cells
 }
 
 // children are the elements of one name right below another.

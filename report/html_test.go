@@ -38,7 +38,7 @@ func markupEvents() []scan.Event {
 // TestHTMLIsSound parses each report as browsers do and looks at what came of it.
 func TestHTMLIsSound(t *testing.T) {
 	t.Parallel()
-	for name, events := range htmlSamples() {
+	for name, events := range htmlSamples(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			out := string(htmlOf(t, events))
@@ -153,7 +153,7 @@ func documentText(t *testing.T, events []scan.Event) string {
 // TestHTMLHasEverything looks for each fact of a run in the text of its report.
 func TestHTMLHasEverything(t *testing.T) {
 	t.Parallel()
-	for name, events := range htmlSamples() {
+	for name, events := range htmlSamples(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text := documentText(t, events)

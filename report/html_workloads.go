@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -331,17 +332,14 @@ func (h *htmlReport) recurring(workloads int) []*saying {
 // newHTMLFilter lists the words of the workloads that there are.
 func newHTMLFilter(workloads []*htmlWorkload) htmlFilter {
 	var f htmlFilter
-	namespaces, severities := map[string]bool{}, map[string]bool{}
+	clusters, namespaces, severities := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	verdicts := map[scan.Verdict]bool{}
 	for _, w := range workloads {
-		namespaces[w.Namespace] = true
+		clusters[w.Cluster], namespaces[w.Namespace] = true, true
 		severities[severityWord(w.Severity)] = true
 		verdicts[w.Verdict] = true
 	}
-	for ns := range namespaces {
-		f.Namespaces = append(f.Namespaces, ns)
-	}
-	slices.Sort(f.Namespaces)
+	f.Clusters, f.Namespaces = slices.Sorted(maps.Keys(clusters)), slices.Sorted(maps.Keys(namespaces))
 	for _, v := range scan.Verdicts() {
 		if verdicts[v] {
 			f.Verdicts = append(f.Verdicts, v)
