@@ -15,6 +15,13 @@ const (
 	KeyColor           = "color"
 	KeyPageSize        = "page-size"
 	KeySARIFCategory   = "sarif-category"
+	KeyClusterName     = "cluster-name"
+	KeyS3Endpoint      = "s3-endpoint"
+	KeyS3Region        = "s3-region"
+	KeyS3Addressing    = "s3-addressing"
+	KeyS3CA            = "s3-ca"
+	// KeyParallel is of a fleet.
+	KeyParallel = "parallel"
 
 	// Those of a watch.
 	KeyWatchOutput         = "watch-output"
@@ -65,6 +72,12 @@ type Config struct {
 	PageSize int
 	// SARIFCategory tells several SARIF uploads for one commit apart.
 	SARIFCategory string
+	// ClusterName is what the cluster is called, empty for the context's name.
+	ClusterName string
+	// S3 says how outputs reach a bucket.
+	S3 S3
+	// Parallel is how many clusters of a fleet are scanned at a time.
+	Parallel int
 	// Watch is what only a watch asks about.
 	Watch Watch
 	// Exceptions are the findings that are accepted.

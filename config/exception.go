@@ -9,11 +9,13 @@ import (
 )
 
 // Exception accepts the findings of one rule in a named place, with a reason. In
-// Namespace, Workload, Container and Image a "*" stands for any run of
+// Cluster, Namespace, Workload, Container and Image a "*" stands for any run of
 // characters, "/" included; an empty field is not asked.
 type Exception struct {
 	// Rule is the ID of the rule, without wildcards.
-	Rule      string
+	Rule string
+	// Cluster is the name of the cluster: the context that the run is on.
+	Cluster   string
 	Namespace string
 	// Workload is NAME, or KIND/NAME.
 	Workload  string
@@ -45,6 +47,7 @@ type exceptionField struct {
 func (e *Exception) fields() []exceptionField {
 	return []exceptionField{
 		{"rule", &e.Rule},
+		{"cluster", &e.Cluster},
 		{"namespace", &e.Namespace},
 		{"workload", &e.Workload},
 		{"container", &e.Container},

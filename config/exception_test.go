@@ -64,6 +64,9 @@ func TestExceptionErrors(t *testing.T) {
 		{"{namespace: a, reason: why}", []string{":2: exceptions[0].rule: is missing"}},
 		{"{rule: r, reason: why}", []string{":2: exceptions[0]: is too wide: give at least one of namespace, workload, image"}},
 		{"{rule: r, container: c, reason: why}", []string{"is too wide"}},
+		{"{rule: r, cluster: prod, reason: why}", []string{"is too wide"}},
+		{"{rule: r, namespace: a, cluster: '*', reason: why}", []string{`exceptions[0].cluster: "*" means any`}},
+		{"{rule: r, namespace: a, cluster: \"prod\\e\", reason: why}", []string{"exceptions[0].cluster: want the name of a context"}},
 		{"{rule: 'host*', namespace: a, reason: why}", []string{"exceptions[0].rule: want the ID of one rule without *"}},
 		{"{rule: 'a b', namespace: a, reason: why}", []string{"exceptions[0].rule: want the ID of a rule"}},
 		{"{rule: r, namespace: '*', reason: why}", []string{`exceptions[0].namespace: "*" means any: leave the key out, or be precise`}},
@@ -91,7 +94,7 @@ func TestExceptionErrors(t *testing.T) {
 		{"{rule: r, namespace: a, namespace: b, reason: why}", []string{`key "namespace" is there twice`}},
 		{"{rule: r, namespcae: a, reason: why}", []string{`:2: unknown key "namespcae", did you mean "namespace"?`}},
 		{"{rule: r, expiry: 2030-01-01, reason: why, namespace: a}", []string{`unknown key "expiry", did you mean "expires"?`}},
-		{"{rule: r, severity: low, reason: why, namespace: a}", []string{`unknown key "severity"; known are rule, namespace, workload, container, image, reason, expires`}},
+		{"{rule: r, severity: low, reason: why, namespace: a}", []string{`unknown key "severity"; known are rule, cluster, namespace, workload, container, image, reason, expires`}},
 		{"text", []string{`:2: exceptions[0]: want a mapping (rule: …), have the string "text"`}},
 		{"", []string{"exceptions[0]: want a mapping (rule: …), have nothing"}},
 	} {
@@ -106,6 +109,7 @@ func TestExceptionWildcards(t *testing.T) {
 	for _, e := range []string{
 		"namespace: team-*", "workload: 'Deployment/*'", "workload: '*/web'", "workload: we*b", "workload: web.example",
 		"image: '*/nginx:1.*'", "image: Registry:5000/a_b@sha256:00", "{namespace: a, container: 'c*'}",
+		"{namespace: a, cluster: 'arn:aws:eks:eu-west-1:1:cluster/prod-*'}", "{namespace: a, cluster: 'müller@*'}", "{namespace: a, cluster: '生产'}",
 	} {
 		e = strings.Trim(e, "{}")
 		if _, _, err := loadFile("exceptions:\n- {rule: r, reason: why, " + e + "}"); err != nil {

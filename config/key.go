@@ -19,7 +19,7 @@ type key struct {
 
 func (k key) flagName() string { return cmp.Or(k.flag, k.name) }
 
-func keys() []key { return append(scanKeys(), watchKeys()...) }
+func keys() []key { return slices.Concat(scanKeys(), fleetKeys(), watchKeys()) }
 
 func scanKeys() []key {
 	return []key{
@@ -33,6 +33,17 @@ func scanKeys() []key {
 		{name: KeyColor, usage: "colour the output: `WHEN` is " + strings.Join(colors(), ", "), fallback: "auto"},
 		{name: KeyPageSize, usage: "ask the API server for `N` objects at a time, 1 to 10000", fallback: 500},
 		{name: KeySARIFCategory, usage: "`CATEGORY` of the SARIF run, to tell several uploads for one commit apart", fallback: "escape-scanner"},
+		{name: KeyClusterName, usage: "`NAME` of the cluster in all that is written, also behind the category of SARIF (default: the context, or the server's address)", fallback: ""},
+		{name: KeyS3Endpoint, usage: "`URL` of the S3 service (default: Amazon's for the region); http:// sends without encryption", fallback: ""},
+		{name: KeyS3Region, usage: "`REGION` of the bucket (default: AWS_REGION, else the service is asked)", fallback: ""},
+		{name: KeyS3Addressing, usage: "how the bucket is named to the service: `MODE` is " + strings.Join(addressings(), ", ") + "; auto is by host at Amazon, else by path", fallback: "auto"},
+		{name: KeyS3CA, usage: "`FILE` of the certificates that the service's is checked with (PEM; default: the system's)", fallback: ""},
+	}
+}
+
+func fleetKeys() []key {
+	return []key{
+		{name: KeyParallel, usage: "scan `N` clusters of a fleet at a time, 1 to 100", fallback: 4},
 	}
 }
 
@@ -112,7 +123,7 @@ func (k key) env() string {
 const ours = "escape-scanner/config"
 
 // AddFlags registers a flag for every key that can have one and is not of a watch
-// alone, but not for those named in without. Lists take commas and repetition, as
+// or a fleet alone, but not for those named in without. Lists take commas and repetition, as
 // kubectl's do.
 func AddFlags(fs *pflag.FlagSet, without ...string) { addFlags(fs, scanKeys(), without) }
 

@@ -147,6 +147,7 @@ func (s *store) config() *Config {
 		Manifests:       slices.Clone(s.v.GetStringSlice(KeyManifests)),
 		Color:           s.v.GetString(KeyColor),
 		PageSize:        s.v.GetInt(KeyPageSize),
+		Parallel:        s.v.GetInt(KeyParallel),
 		SARIFCategory:   s.v.GetString(KeySARIFCategory),
 		Watch:           s.watch(),
 	}

@@ -31,6 +31,7 @@ func flags(t *testing.T, args ...string) *pflag.FlagSet {
 	t.Helper()
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(set)
+	config.AddFlagsOf(set, config.KeyParallel)
 	if err := set.Parse(args); err != nil {
 		t.Fatalf("parse %q: %v", args, err)
 	}
@@ -62,7 +63,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &config.Config{
 		Level: "baseline", PSSVersion: "server", FailOn: "high", Output: []string{"table"},
-		Manifests: []string{}, Color: "auto", PageSize: 500, SARIFCategory: "escape-scanner",
+		Manifests: []string{}, Color: "auto", PageSize: 500, Parallel: 4, SARIFCategory: "escape-scanner",
 		Watch: config.Watch{
 			Output: []string{"text"}, RotateSize: 100, RotateKeep: 5, KubeArmor: []string{}, KubeArmorTLS: "auto",
 			Reports: "off", WebhookSeverity: "high",
@@ -89,7 +90,7 @@ func TestPrecedence(t *testing.T) {
 		return map[string]any{
 			"level": c.Level, "pss-version": c.PSSVersion, "fail-on": c.FailOn, "allow-incomplete": c.AllowIncomplete,
 			"output": c.Output, "baseline": c.Baseline, "manifests": c.Manifests, "color": c.Color,
-			"page-size": c.PageSize, "sarif-category": c.SARIFCategory,
+			"page-size": c.PageSize, "sarif-category": c.SARIFCategory, "parallel": c.Parallel,
 		}[key]
 	}
 	type value struct {
@@ -110,6 +111,7 @@ func TestPrecedence(t *testing.T) {
 		{"color", value{"always", "always"}, value{"never", "never"}, value{"auto", "auto"}},
 		{"page-size", value{"1", 1}, value{"10000", 10000}, value{"500", 500}},
 		{"sarif-category", value{"file", "file"}, value{"env", "env"}, value{"flag", "flag"}},
+		{"parallel", value{"1", 1}, value{"100", 100}, value{"7", 7}},
 	} {
 		for set := range 8 {
 			files := map[string]string{}
@@ -257,6 +259,8 @@ func TestBadValues(t *testing.T) {
 		{"--color=yes", []string{"color: want one of auto, always, never"}},
 		{"--page-size=0", []string{"page-size: want a number from 1 to 10000", `"0"`, "flag --page-size"}},
 		{"--page-size=10001", []string{"page-size: want"}},
+		{"--parallel=0", []string{"parallel: want a number from 1 to 100", `"0"`, "flag --parallel"}},
+		{"--parallel=101", []string{"parallel: want"}},
 		{"--sarif-category=", []string{"sarif-category: want"}},
 		{"--sarif-category=a/", []string{"sarif-category: want"}},
 		{"--sarif-category=a\x1b[2J", []string{"sarif-category: want", `a\x1b[2J`}},

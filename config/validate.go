@@ -5,8 +5,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
+
+// maxParallel bounds how many clusters are scanned at a time: each takes memory and
+// connections of its own.
+const maxParallel = 100
 
 // Validate returns an error that names every key whose value is not allowed, what
 // is wanted instead, and where the value came from. It returns nil for a Config
@@ -28,6 +33,9 @@ func (c *Config) Validate(origins Origins) error {
 	v.word(KeyColor, c.Color, colors())
 	if c.PageSize < 1 || c.PageSize > 10000 {
 		v.wrong(KeyPageSize, strconv.Itoa(c.PageSize), "a number from 1 to 10000", hint{})
+	}
+	if c.Parallel < 1 || c.Parallel > maxParallel {
+		v.wrong(KeyParallel, strconv.Itoa(c.Parallel), "a number from 1 to "+strconv.Itoa(maxParallel), hint{})
 	}
 	// GitHub puts a "/" behind the category to part it from the run.
 	if s := c.SARIFCategory; s == "" || harmless(s) != s || strings.HasSuffix(s, "/") {
@@ -152,7 +160,7 @@ func (v *validator) exception(i int, e *Exception) {
 
 // isNameRune reports whether r is more than a wildcard or punctuation.
 func isNameRune(r rune) bool {
-	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	return unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
 // pattern is a field of an exception that may hold wildcards.
@@ -177,6 +185,8 @@ func (e *Exception) patterns() []pattern {
 		{"namespace", e.Namespace, "the name of a namespace (a-z, 0-9, -), * for any characters", label},
 		{"workload", e.Workload, "NAME or KIND/NAME as in Deployment/web, * for any characters, the namespace under its own key", workload},
 		{"container", e.Container, "the name of a container (a-z, 0-9, -), * for any characters", label},
+	// A context may have any name.
+	cluster := func(s string) bool { return harmless(s) == s }
 		{"image", e.Image, "an image as the pod names it, * for any characters", image},
 	}
 }

@@ -39,6 +39,7 @@ manifests              ["a, b", "c\x1b[2J"]                                     
 color                  auto                                                               default
 page-size              500                                                                default
 sarif-category         escape-scanner                                                     default
+parallel               4                                                                  default
 watch-output           [text]                                                             default
 rotate-size            100                                                                default
 rotate-keep            5                                                                  default
@@ -91,6 +92,7 @@ manifests: []
 color: auto
 page-size: 500
 sarif-category: escape-scanner
+parallel: 4
 watch-output:
   - text
 rotate-size: 100

@@ -2,14 +2,17 @@ package scan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
 // Exception excuses findings, precisely: every field that is set must match. In
-// Namespace, Workload, Container and Image "*" stands for any run of characters.
+// Cluster, Namespace, Workload, Container and Image "*" stands for any run of characters.
 type Exception struct {
 	Rule string
+	// Cluster is the name of a cluster: the context.
+	Cluster string
 	// Workload is NAME or KIND/NAME.
 	Namespace, Workload, Container, Image string
 	Reason                                string
@@ -29,6 +32,7 @@ func (x *Exception) Matches(f *Finding) bool {
 		workload = f.Workload.Kind + "/" + f.Workload.Name
 	}
 	return x.Rule == f.Rule &&
+		wildcard(x.Cluster, f.Workload.Cluster) &&
 		wildcard(x.Namespace, f.Workload.Namespace) &&
 		wildcard(x.Workload, workload) &&
 		wildcard(x.Container, f.Container) &&
@@ -66,7 +70,7 @@ func (x *Exception) String() string {
 	var b strings.Builder
 	b.WriteString("rule " + x.Rule)
 	for _, part := range []struct{ name, value string }{
-		{"namespace", x.Namespace}, {"workload", x.Workload}, {"container", x.Container}, {"image", x.Image},
+		{"cluster", x.Cluster}, {"namespace", x.Namespace}, {"workload", x.Workload}, {"container", x.Container}, {"image", x.Image},
 	} {
 		if part.value != "" {
 			b.WriteString(", " + part.name + " " + part.value)
@@ -78,7 +82,7 @@ func (x *Exception) String() string {
 // Except is the stage that marks what exceptions cover. Before the end it reports
 // the exceptions that have expired by now, and those that matched nothing.
 func Except(exceptions []Exception, now time.Time, next Handler) Handler {
-	return &except{marker: marker{exceptions, now}, used: make([]int, len(exceptions)), next: next}
+	return &except{marker: marker{exceptions: exceptions, now: now}, used: make([]int, len(exceptions)), next: next}
 }
 
 type except struct {
@@ -89,6 +93,8 @@ type except struct {
 
 func (s *except) Handle(e Event) error {
 	switch {
+	case e.Start != nil:
+		s.clusters = append(slices.Clip(e.Start.Clusters), e.Start.Cluster)
 	case e.Finding != nil:
 		e.Finding = s.mark(e.Finding, s.used)
 	case e.End != nil:
@@ -105,6 +111,13 @@ func (s *except) Handle(e Event) error {
 type marker struct {
 	exceptions []Exception
 	now        time.Time
+	// clusters are those of the run.
+	clusters []string
+}
+
+// elsewhere reports whether the exception is for clusters that the run does not look at.
+func (m *marker) elsewhere(x *Exception) bool {
+	return x.Cluster != "" && !slices.ContainsFunc(m.clusters, func(name string) bool { return wildcard(x.Cluster, name) })
 }
 
 // mark gives the finding with the first exception that covers it, and counts in used
@@ -150,6 +163,9 @@ func (x *Exception) Expired(now time.Time) bool {
 	return !x.Expires.IsZero() && !now.Before(x.Expires.AddDate(0, 0, 1))
 }
 
+// exceptionKind is the kind of what findings about exceptions name as their workload.
+const exceptionKind = "Exception"
+
 // report are the findings about the exceptions themselves: those that have expired,
 // and those that matched nothing, as far as all was read.
 func (m *marker) report(used []int, incomplete bool) []*Finding {
@@ -158,7 +174,7 @@ func (m *marker) report(used []int, incomplete bool) []*Finding {
 		x := &m.exceptions[i]
 		f := Finding{
 			Category: CategoryException, Field: fmt.Sprintf("exceptions[%d]", i), Now: jsonText(x.String()),
-			Workload: Workload{Kind: "Exception", Name: x.String()},
+			Workload: Workload{Kind: exceptionKind, Name: x.String()},
 			Location: &Location{File: x.File, Line: max(x.Line, 1), Column: 1},
 		}
 		switch {
@@ -169,7 +185,7 @@ func (m *marker) report(used []int, incomplete bool) []*Finding {
 				matches = "1 finding"
 			}
 			f.Message = fmt.Sprintf("the exception expired on %s and covers nothing any more; it matches %s", x.Expires.Format(time.DateOnly), matches)
-		case used[i] == 0 && !incomplete:
+		case used[i] == 0 && !incomplete && !m.elsewhere(x):
 			f.Rule, f.Severity = ruleExceptionUnused, SeverityLow
 			f.Message = "the exception matched nothing"
 		default:

@@ -60,9 +60,13 @@ func TestExceptionMatches(t *testing.T) {
 		"another container":   {Exception{Rule: "escape-privileged", Container: "ap"}, false},
 		"image":               {Exception{Rule: "escape-privileged", Image: "registry.example.com/*"}, true},
 		"another image":       {Exception{Rule: "escape-privileged", Image: "*:2.0"}, false},
+		"cluster":             {Exception{Rule: "escape-privileged", Cluster: "prod-*"}, true},
+		"another cluster":     {Exception{Rule: "escape-privileged", Cluster: "test"}, false},
 		"all but one":         {Exception{Rule: "escape-privileged", Namespace: "shop", Workload: "web", Container: "app", Image: "other"}, false},
 	} {
-		if got := test.x.Matches(sampleFinding()); got != test.want {
+		f := sampleFinding()
+		f.Workload.Cluster = "prod-eu"
+		if got := test.x.Matches(f); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -156,6 +160,36 @@ func TestExceptionThatMatchesNothing(t *testing.T) {
 	if len(r.events) != 2 {
 		t.Errorf("an incomplete run reports %+v", r.events[1].Finding)
 	}
+}
+
+// Of a fleet the exceptions are judged at its end, and those for clusters that it does
+// not have are not.
+func TestExceptionsOfAFleet(t *testing.T) {
+	r := &recorder{}
+	stage := Except([]Exception{
+		{Rule: "escape-privileged", Cluster: "a", Namespace: "shop"}, {Rule: "escape-privileged", Cluster: "b", Namespace: "lab"},
+		{Rule: "escape-privileged", Cluster: "elsewhere", Namespace: "shop"},
+	}, time.Time{}, r)
+	inA, inB := sampleFinding(), sampleFinding()
+	inA.Workload.Cluster, inB.Workload.Cluster = "a", "b"
+	for _, e := range []Event{
+		{Start: &Start{Source: SourceFleet, Clusters: []string{"a", "b"}}}, {Finding: inA}, {Cluster: &ClusterRun{Name: "a"}},
+		{Finding: inB}, {Cluster: &ClusterRun{Name: "b"}}, {End: &End{}},
+	} {
+		if err := stage.Handle(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.events[1].Finding.Excepted == nil || r.events[3].Finding.Excepted != nil {
+		t.Error("the exception for one cluster does not cover its finding, or covers that of another")
+	}
+	var about []string
+	for _, e := range r.events[5:] {
+		if e.Finding != nil {
+			about = append(about, e.Finding.Workload.Name)
+		}
+	}
+	wantLines(t, about, "rule escape-privileged, cluster b, namespace lab")
 }
 
 // TestExceptionsThatOverlap: both are used, the first that is valid gives the

@@ -126,7 +126,7 @@ func NewTracker(m Mirror, o TrackerOptions) *Tracker {
 		digests: map[Digest]int{}, idle: map[Digest]bool{}, inNamespace: map[string]int{},
 		owners: map[ownerName]map[*trackedCohort]bool{}, failing: map[*trackedCohort]bool{}, gone: newGonePods(),
 		unjoined: map[*trackedCohort]bool{}, dirty: map[*trackedRow]urgency{}, counting: map[*trackedRow]bool{},
-		marker: marker{exceptions: slices.Clone(o.Exceptions)}, told: newTracked(),
+		marker: marker{exceptions: slices.Clone(o.Exceptions), clusters: []string{o.Cluster.Start.Cluster}}, told: newTracked(),
 	}
 }
 
