@@ -96,6 +96,9 @@ type Difference struct {
 
 // Compare tells what is other in a later run than in an earlier one.
 func Compare(old, new *DiffSide) *Diff {
+	if old.clusters != nil || new.clusters != nil {
+		return compareFleets(old, new)
+	}
 	d := &Diff{Old: old, New: new, Differences: differences(old, new)}
 	for _, ref := range d.refs() {
 		d.compareRow(ref)
@@ -254,7 +257,7 @@ func (d *Diff) compareFinding(was, now *Finding) {
 
 func (d *Diff) comparePolicies() {
 	for _, was := range d.Old.state.Policies() {
-		ref := was.Ref()
+		ref := policyName(was)
 		now := d.New.state.Policy(ref)
 		switch {
 		case now == nil:
@@ -275,7 +278,7 @@ func (d *Diff) comparePolicies() {
 		}
 	}
 	for _, now := range d.New.state.Policies() {
-		if d.Old.state.Policy(now.Ref()) == nil {
+		if d.Old.state.Policy(policyName(now)) == nil {
 			d.Policies = append(d.Policies, Pair[Policy]{Now: now, Doubt: ofOld(d.Old.hidesThing(now.Namespace, hidesPolicies, d.New))})
 		}
 	}
@@ -288,7 +291,7 @@ func biteRank(b Bite) int {
 
 func (d *Diff) compareNodes() {
 	for _, was := range d.Old.state.Nodes() {
-		now := d.New.state.Node(was.Ref())
+		now := d.New.state.Node(NodeRef{Name: was.Name})
 		switch {
 		case now == nil:
 			p := Pair[Node]{Was: was, Doubt: ofNew(d.New.hidesThing("", hidesNodes, d.Old))}
@@ -302,7 +305,7 @@ func (d *Diff) compareNodes() {
 		}
 	}
 	for _, now := range d.New.state.Nodes() {
-		if d.Old.state.Node(now.Ref()) == nil {
+		if d.Old.state.Node(NodeRef{Name: now.Name}) == nil {
 			d.Nodes = append(d.Nodes, Pair[Node]{Now: now, Doubt: ofOld(d.Old.hidesThing("", hidesNodes, d.New))})
 		}
 	}
@@ -361,9 +364,9 @@ func (d *Diff) sort() {
 	slices.SortFunc(d.Policies, func(a, b Pair[Policy]) int {
 		x, y := a.Either(), b.Either()
 		return cmp.Or(cmp.Compare(biteRank(x.Bites), biteRank(y.Bites)), cmp.Compare(x.Layer, y.Layer),
-			cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+			cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Cluster, y.Cluster))
 	})
-	slices.SortFunc(d.Nodes, func(a, b Pair[Node]) int { return cmp.Compare(a.Either().Name, b.Either().Name) })
+	slices.SortFunc(d.Nodes, func(a, b Pair[Node]) int { return a.Either().Ref().Compare(b.Either().Ref()) })
 }
 
 func turnRank(t Turn) int { return slices.Index([]Turn{TurnWorse, TurnUnknown, TurnBetter}, t) }
@@ -379,7 +382,8 @@ func comparePairs(a, b FindingPair) int {
 		}
 	}
 	return cmp.Or(excepted, cmp.Compare(y.Severity.Rank(), x.Severity.Rank()),
-		RowRef.Compare(nameless(x.Workload, x.Claims), nameless(y.Workload, y.Claims)), compareAlike(x, y))
+		RowRef.Compare(nameless(x.Workload, x.Claims), nameless(y.Workload, y.Claims)), compareAlike(x, y),
+		cmp.Compare(x.Workload.Cluster, y.Workload.Cluster))
 }
 
 func compareVerdictPairs(a, b Pair[WorkloadVerdict]) int {
@@ -390,5 +394,6 @@ func compareVerdictPairs(a, b Pair[WorkloadVerdict]) int {
 	}
 	return cmp.Or(cmp.Compare(slices.Index(Verdicts(), x.Verdict), slices.Index(Verdicts(), y.Verdict)),
 		cmp.Compare(y.Severity.Rank(), x.Severity.Rank()), was,
-		RowRef.Compare(nameless(x.Workload, x.Claims), nameless(y.Workload, y.Claims)))
+		RowRef.Compare(nameless(x.Workload, x.Claims), nameless(y.Workload, y.Claims)),
+		cmp.Compare(x.Workload.Cluster, y.Workload.Cluster))
 }

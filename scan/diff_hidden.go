@@ -85,6 +85,9 @@ func (s *DiffSide) hidesRow(ref RowRef, other *DiffSide) string {
 
 // hides says why the run may have missed a finding in a row of the other.
 func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
+	if s.absent != "" {
+		return s.absent
+	}
 	what := hidesRows
 	switch f.Category {
 	case CategoryPSS:
@@ -97,6 +100,9 @@ func (s *DiffSide) hides(ref RowRef, f *Finding, other *DiffSide) string {
 		// Whether one is used is only said where all was read.
 		if s.Incomplete() {
 			return "could not read everything, so it does not say which exceptions are used"
+		}
+		if why := s.unvisited(other); why != "" {
+			return why
 		}
 	}
 	row := s.rows[ref]
@@ -193,6 +199,8 @@ func (s *DiffSide) hidesThing(namespace string, what hidden, other *DiffSide) st
 // stopped says that the run did not come to its end.
 func (s *DiffSide) stopped() string {
 	switch end := s.End(); {
+	case s.absent != "":
+		return s.absent
 	case s.state.Start() == nil || end == nil:
 		return "is not whole"
 	case end.Interrupted:

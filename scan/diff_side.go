@@ -18,6 +18,11 @@ type DiffSide struct {
 	rows  map[RowRef]*diffRow
 	// unread are the namespaces whose pods could not be read.
 	unread map[string]bool
+	// clusters are the pictures of the clusters of a fleet, nil for any other run. What is
+	// of no cluster is beside them, and all failures are.
+	clusters map[string]*DiffSide
+	// absent is why nothing is known of this cluster of a fleet.
+	absent string
 }
 
 // diffRow is what was told of one row.
@@ -71,12 +76,34 @@ func nameless(w Workload, claims string) RowRef {
 	return RowRef{w, claims}
 }
 
+// policyName is the name of a policy by which runs are compared.
+func policyName(p *Policy) PolicyRef {
+	ref := p.Ref()
+	ref.Cluster = ""
+	return ref
+}
+
 // Handle takes in an event. It never fails.
 func (s *DiffSide) Handle(e Event) error {
+	if m := s.member(e); m != nil {
+		if e.Failure != nil {
+			s.state.failures[e.Failure.Ref()] = e.Failure
+		}
+		return m.Handle(e)
+	}
 	switch {
 	case e.Start != nil:
 		*s = *NewDiffSide()
+		if e.Start.Source == SourceFleet {
+			s.beginFleet(e.Start.Clusters)
+		}
 		return s.state.Handle(e)
+	case e.Cluster != nil:
+		s.closeCluster(e.Cluster)
+	case e.Node != nil:
+		s.state.nodes[NodeRef{Name: e.Node.Name}] = e.Node
+	case e.Policy != nil:
+		s.state.policies[policyName(e.Policy)] = e.Policy
 	case e.Finding != nil:
 		row := s.row(nameless(e.Finding.Workload, e.Finding.Claims))
 		print := e.Finding.Fingerprint()
@@ -158,26 +185,39 @@ func (r *diffRow) excepted() bool {
 	return open > 0
 }
 
+// Differences that each cluster of a fleet has for itself.
+const (
+	differentServer = "server version"
+	differentPSS    = "version of the Pod Security Standards"
+)
+
 // differences are what is other about the runs themselves.
 func differences(old, new *DiffSide) []Difference {
 	was, now := old.Start(), new.Start()
 	name := "cluster"
-	if was.Source == SourceManifests && now.Source == SourceManifests {
+	switch {
+	case was.Source == SourceManifests && now.Source == SourceManifests:
 		name = "manifests"
+	case was.Source == SourceFleet || now.Source == SourceFleet:
+		name = "clusters"
 	}
 	var list []Difference
 	for _, d := range []Difference{
 		{"source", string(was.Source), string(now.Source)},
-		{name, was.Cluster, now.Cluster},
-		{"server version", was.ServerVersion, now.ServerVersion},
+		{name, strings.Join(old.clusterNames(), ", "), strings.Join(new.clusterNames(), ", ")},
+		{differentServer, was.ServerVersion, now.ServerVersion},
 		{"rule set", was.RuleSet, now.RuleSet},
 		{"level", was.Level, now.Level},
-		{"version of the Pod Security Standards", was.PSSVersion, now.PSSVersion},
+		{differentPSS, was.PSSVersion, now.PSSVersion},
 		{"version of the tool", was.Version, now.Version},
 		{"namespaces", scopeText(was), scopeText(now)},
 		{"selector", was.Selector, now.Selector},
 		{"findings left out by a baseline", leftOut(old), leftOut(new)},
 	} {
+		if (was.Source == SourceFleet) != (now.Source == SourceFleet) && (d.What == differentServer || d.What == differentPSS) {
+			// A fleet tells them of each cluster.
+			continue
+		}
 		if d.Old != d.New {
 			list = append(list, d)
 		}

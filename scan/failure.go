@@ -13,10 +13,13 @@ func FailureOf(subject, namespace string, err error, affects string) Failure {
 	return Failure{Subject: subject, Namespace: namespace, Reason: failureReason(err), Message: err.Error(), Affects: affects}
 }
 
-// failureReason classes an error of a source.
+// failureReason classes an error of a source, which may know its class by itself.
 func failureReason(err error) FailureReason {
 	var netErr net.Error
+	var classed interface{ FailureReason() FailureReason }
 	switch {
+	case errors.As(err, &classed):
+		return classed.FailureReason()
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return FailureForbidden
 	case apierrors.IsNotFound(err), errors.Is(err, ErrNotRecorded):

@@ -2,18 +2,56 @@ package scan
 
 import "maps"
 
-// NewOnly is the stage that leaves out what a baseline already had: findings
-// whose fingerprint is in known. Each fingerprint takes out as many findings as it
-// was counted, so a second one of a kind still shows.
-func NewOnly(known map[string]int, next Handler) Handler {
-	left := maps.Clone(known)
-	dropped := 0
+// Known are the findings of an earlier run, by their fingerprints. Those of a fleet are
+// known of their cluster only; those of any other run wherever they are, and in each
+// cluster of a fleet anew.
+type Known struct {
+	fleet  bool
+	counts map[knownKey]int
+}
+
+// knownKey has a cluster where the findings are of a fleet.
+type knownKey struct{ cluster, fingerprint string }
+
+// NewKnown counts the findings of the run that began so.
+func NewKnown(start *Start, findings []Finding) *Known {
+	k := &Known{fleet: start.Source == SourceFleet, counts: map[knownKey]int{}}
+	for i := range findings {
+		k.counts[k.key(&findings[i])]++
+	}
+	return k
+}
+
+func (k *Known) key(f *Finding) knownKey {
+	key := knownKey{fingerprint: f.Fingerprint()}
+	if k.fleet {
+		key.cluster = f.Workload.Cluster
+	}
+	return key
+}
+
+// NewOnly is the stage that leaves out what a baseline already had: findings that are
+// known. Each fingerprint takes out as many findings as it was counted, so a second one
+// of a kind still shows.
+func NewOnly(known *Known, next Handler) Handler {
+	left := maps.Clone(known.counts)
+	dropped, inCluster := 0, 0
 	return HandlerFunc(func(e Event) error {
 		switch {
-		case e.Finding != nil && left[e.Finding.Fingerprint()] > 0:
-			left[e.Finding.Fingerprint()]--
-			dropped++
-			return nil
+		case e.Finding != nil:
+			if key := known.key(e.Finding); left[key] > 0 {
+				left[key]--
+				dropped++
+				inCluster++
+				return nil
+			}
+		case e.Cluster != nil:
+			closed := *e.Cluster
+			closed.End.Known += inCluster
+			e.Cluster, inCluster = &closed, 0
+			if !known.fleet {
+				left = maps.Clone(known.counts)
+			}
 		case e.End != nil:
 			end := *e.End
 			end.Known += dropped
@@ -29,8 +67,9 @@ type Tally struct {
 	next Handler
 	all  counts
 	// cluster is what was counted since the last cluster of a fleet was closed.
-	cluster counts
-	end     *End
+	cluster  counts
+	clusters []ClusterRun
+	end      *End
 }
 
 // NewTally counts in front of next.
@@ -47,6 +86,7 @@ func (t *Tally) Handle(e Event) error {
 		closed := *e.Cluster
 		closed.End = t.cluster.fill(closed.End)
 		t.cluster, e.Cluster = newCounts(), &closed
+		t.clusters = append(t.clusters, closed)
 	case e.End != nil:
 		end := t.all.fill(*e.End)
 		t.end, e.End = &end, &end
@@ -101,6 +141,9 @@ func (c *counts) fill(end End) End {
 
 // End is the End that passed, nil before.
 func (t *Tally) End() *End { return t.end }
+
+// Clusters are the clusters of a fleet that were closed so far.
+func (t *Tally) Clusters() []ClusterRun { return t.clusters }
 
 // AtLeast is how many findings that count are as bad as gate.
 func (end *End) AtLeast(gate Severity) int {

@@ -5,9 +5,9 @@ import "testing"
 func TestNewOnlyCountsDuplicates(t *testing.T) {
 	f, other := sampleFinding(), sampleFinding()
 	other.Container = "other"
-	known := map[string]int{f.Fingerprint(): 2}
+	known := NewKnown(&Start{}, []Finding{*f, *f})
 	for range 2 {
-		// The map belongs to the caller: a second run must find it as it was.
+		// What is known belongs to the caller: a second run must find it as it was.
 		r := &recorder{}
 		stage := NewOnly(known, NewTally(r))
 		for _, e := range []Event{{Finding: f}, {Finding: other}, {Finding: f}, {Finding: f}, {Verdict: &WorkloadVerdict{}}, {End: &End{Known: 1}}} {
@@ -21,6 +21,51 @@ func TestNewOnlyCountsDuplicates(t *testing.T) {
 		if end := r.end(t); end.Known != 3 || end.Findings[SeverityCritical] != 2 {
 			t.Errorf("end %+v", end)
 		}
+	}
+}
+
+// A finding of one cluster of a fleet does not hide that of another, and what a run on one
+// cluster had is known in each.
+func TestNewOnlyInAFleet(t *testing.T) {
+	in := func(cluster string) *Finding {
+		f := sampleFinding()
+		f.Workload.Cluster = cluster
+		return f
+	}
+	fleet := &Start{Source: SourceFleet, Clusters: []string{"a", "b"}}
+	for name, test := range map[string]struct {
+		known    *Known
+		passed   []string
+		inA, inB int
+	}{
+		"of the fleet":        {NewKnown(fleet, []Finding{*in("a")}), []string{"a", "b", "b"}, 1, 0},
+		"of the other one":    {NewKnown(fleet, []Finding{*in("c"), *in("b"), *in("b"), *in("b")}), []string{"a", "a"}, 0, 2},
+		"of a single cluster": {NewKnown(&Start{Source: SourceCluster, Cluster: "a"}, []Finding{*in("a")}), []string{"a", "b"}, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &recorder{}
+			tally := NewTally(r)
+			stage := NewOnly(test.known, tally)
+			for _, e := range []Event{
+				{Start: fleet}, {Finding: in("a")}, {Finding: in("a")}, {Cluster: &ClusterRun{Name: "a"}},
+				{Finding: in("b")}, {Finding: in("b")}, {Cluster: &ClusterRun{Name: "b"}}, {End: &End{}},
+			} {
+				if err := stage.Handle(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var passed []string
+			for _, e := range r.events {
+				if e.Finding != nil {
+					passed = append(passed, e.Finding.Workload.Cluster)
+				}
+			}
+			wantLines(t, passed, test.passed...)
+			runs := tally.Clusters()
+			if len(runs) != 2 || runs[0].End.Known != test.inA || runs[1].End.Known != test.inB || tally.End().Known != test.inA+test.inB {
+				t.Errorf("known are counted as %+v, together %d", runs, tally.End().Known)
+			}
+		})
 	}
 }
 

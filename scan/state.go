@@ -20,6 +20,7 @@ const (
 type State struct {
 	start    *Start
 	end      *End
+	clusters []*ClusterRun
 	nodes    map[NodeRef]*Node
 	policies map[PolicyRef]*Policy
 	rows     map[RowRef]*stateRow
@@ -65,6 +66,8 @@ func (s *State) Handle(e Event) error {
 		s.alerts.put(e.Alert.ID, e.Alert)
 	case e.Lost != nil:
 		s.lost.put(e.Lost.ID, e.Lost)
+	case e.Cluster != nil:
+		s.clusters = append(s.clusters, e.Cluster)
 	case e.Picture != nil:
 		s.end = e.Picture
 	case e.End != nil:
@@ -115,6 +118,9 @@ func (s *State) resolve(r *Resolved) {
 // Start is that of the stream, nil before it.
 func (s *State) Start() *Start { return s.start }
 
+// Clusters are the clusters of a fleet that were closed, in their order.
+func (s *State) Clusters() []*ClusterRun { return slices.Clone(s.clusters) }
+
 // End is the last that was said of the whole: the picture's, or the stream's.
 func (s *State) End() *End { return s.end }
 
@@ -153,10 +159,12 @@ func (s *State) Policy(ref PolicyRef) *Policy { return s.policies[ref] }
 func (s *State) Failure(ref FailureRef) *Failure { return s.failures[ref] }
 
 // Rows are the names of all rows, in the order of a scan: namespaces whose pods could not
-// be read, then the workloads, then what has findings and no verdict.
+// be read, then the workloads, then what has findings and no verdict. Of a fleet it is so
+// cluster by cluster, with what is of none at the end.
 func (s *State) Rows() []RowRef {
+	turn := s.turns()
 	return slices.SortedFunc(maps.Keys(s.rows), func(a, b RowRef) int {
-		return cmp.Or(s.rank(a)-s.rank(b), a.Compare(b))
+		return cmp.Or(turn(a.Workload.Cluster)-turn(b.Workload.Cluster), s.rank(a)-s.rank(b), a.Compare(b))
 	})
 }
 
@@ -219,23 +227,9 @@ func (s *State) Events() iter.Seq[Event] {
 		if s.start != nil && !yield(Event{Start: s.start}) {
 			return
 		}
-		for _, n := range s.Nodes() {
-			if !yield(Event{Node: n}) {
-				return
-			}
-		}
-		for _, f := range s.Failures() {
-			if !yield(Event{Failure: f}) {
-				return
-			}
-		}
-		if !s.rowEvents(yield) {
-			return
-		}
-		for _, p := range s.Policies() {
-			plain := *p
-			plain.Recount = false
-			if !yield(Event{Policy: &plain}) {
+		parts := s.parts()
+		for i := range parts {
+			if !parts[i].tell(yield) {
 				return
 			}
 		}
@@ -250,26 +244,6 @@ func (s *State) Events() iter.Seq[Event] {
 			}
 		}
 	}
-}
-
-func (s *State) rowEvents(yield func(Event) bool) bool {
-	for _, ref := range s.Rows() {
-		for _, f := range s.Findings(ref) {
-			plain := *f
-			plain.Recount = false
-			if !yield(Event{Finding: &plain}) {
-				return false
-			}
-		}
-		if v := s.rows[ref].verdict; v != nil {
-			plain := *v
-			plain.Was, plain.Recount = "", false
-			if !yield(Event{Verdict: &plain}) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // recent keeps the latest of things that have names. Putting one again keeps its

@@ -282,7 +282,7 @@ func exceptions(cfg *config.Config) []scan.Exception {
 	list := make([]scan.Exception, len(cfg.Exceptions))
 	for i, x := range cfg.Exceptions {
 		list[i] = scan.Exception{
-			Rule: x.Rule, Namespace: x.Namespace, Workload: x.Workload, Container: x.Container, Image: x.Image,
+			Rule: x.Rule, Cluster: x.Cluster, Namespace: x.Namespace, Workload: x.Workload, Container: x.Container, Image: x.Image,
 			Reason: x.Reason, Expires: x.Expires, File: x.File, Line: x.Line,
 		}
 	}
@@ -312,9 +312,8 @@ func (a *app) replayWhole(name string, h scan.Handler) error {
 	return nil
 }
 
-// knownFindings counts the fingerprints of an earlier run; nil when there is no
-// baseline.
-func (a *app) knownFindings(name string) (map[string]int, error) {
+// knownFindings are those of an earlier run; nil when there is no baseline.
+func (a *app) knownFindings(name string) (*scan.Known, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -323,15 +322,11 @@ func (a *app) knownFindings(name string) (map[string]int, error) {
 		return nil, fmt.Errorf("baseline: %w", err)
 	}
 	defer file.Close()
-	_, findings, err := report.ReadFindings(file)
+	start, findings, err := report.ReadFindings(file)
 	if err != nil {
 		return nil, fmt.Errorf("baseline %s: %w", name, err)
 	}
-	known := make(map[string]int, len(findings))
-	for i := range findings {
-		known[findings[i].Fingerprint()]++
-	}
-	return known, nil
+	return scan.NewKnown(start, findings), nil
 }
 
 func (a *app) clusterOptions(f *scanFlags, cfg *config.Config, start scan.Start) scan.ClusterOptions {
