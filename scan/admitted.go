@@ -63,9 +63,9 @@ func newDoorman(s *surroundings) *doorman {
 		d.reads[rules] = rules.Reads()
 	}
 	for _, p := range s.admissionPolicies() {
-		for _, f := range p.faults {
+		for _, f := range p.Faults {
 			if f.Cause == admission.CauseKyvernoEphemeral {
-				d.blind[p.ref] = f.Reason
+				d.blind[p.Policy] = f.Reason
 			}
 		}
 	}

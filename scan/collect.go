@@ -297,22 +297,38 @@ func shares(cluster string, co cohort, groups []*group, owner func(ref *metav1.O
 // rows joins the groups to workloads.
 func (c *collector) rows(ctx context.Context) []*rows {
 	c.layers.prepare(maps.Values(c.groups), c.judged)
-	order, cohorts := c.cohorts()
 	byRef := map[RowRef]*rows{}
+	c.resolve(ctx, func(s share) {
+		r := byRef[s.row]
+		if r == nil {
+			r = newRows(s.row.Workload, s.row.Claims)
+			byRef[s.row] = r
+		}
+		r.take(s.group, c.judged[s.group.key.digest], c.layers)
+	})
+	return slices.SortedFunc(maps.Values(byRef), compareRows)
+}
+
+// resolve finds for each group the row in which it stands.
+func (c *collector) resolve(ctx context.Context, take func(share)) {
+	order, cohorts := c.cohorts()
 	for _, co := range order {
 		owner := func(ref *metav1.OwnerReference) (Workload, string) {
 			return c.owners.workload(ctx, co.namespace, ref, co.hash)
 		}
 		for _, s := range shares(c.cluster, co, cohorts[co], owner) {
-			r := byRef[s.row]
-			if r == nil {
-				r = newRows(s.row.Workload, s.row.Claims)
-				byRef[s.row] = r
-			}
-			r.take(s.group, c.judged[s.group.key.digest], c.layers)
+			take(s)
 		}
 	}
-	return slices.SortedFunc(maps.Values(byRef), compareRows)
+}
+
+// seen are the namespaces of which pods were read.
+func (c *collector) seen() map[string]bool {
+	seen := map[string]bool{}
+	for key := range c.groups {
+		seen[key.namespace] = true
+	}
+	return seen
 }
 
 // take joins a group of pods and what the layers say of it.

@@ -47,7 +47,7 @@ func NewContext(ctx context.Context, cluster Cluster, engine *Engine, opts Clust
 	around := readSurroundings(ctx, cluster, &opts, server)
 	return &Context{
 		start: opts.Start, engine: engine, facts: newFactSource(ctx, cluster), around: around, covers: newCoverages(around), layers: newLayering(around), door: newDoorman(around),
-		rules: newRuleIndex(around), tally: newPolicyTally(),
+		rules: newRuleIndex(around.admissionPolicies()), tally: newPolicyTally(),
 	}, nil
 }
 

@@ -32,6 +32,8 @@ type Event struct {
 	Verdict *WorkloadVerdict `json:"verdict,omitempty"`
 	// Failure is something that should have been read and was not.
 	Failure *Failure `json:"failure,omitempty"`
+	// Part is a piece of what one shard of a cluster found, of which Join makes results.
+	Part *Part `json:"part,omitempty"`
 	// Alert is something that was done in a container and that KubeArmor reported.
 	Alert *Alert `json:"alert,omitempty"`
 	// Lost is a time of which alerts are missing.
@@ -89,6 +91,9 @@ type Start struct {
 	// Clusters are those of a fleet, by name and in their order; empty for any other
 	// source.
 	Clusters []string `json:"clusters,omitempty"`
+	// Shard is the part of the cluster that was read, nil for the whole: its stream has
+	// Parts and no results.
+	Shard *Shard `json:"shard,omitempty"`
 	// Watch is true where the stream goes on after the first picture.
 	Watch bool `json:"watch,omitempty"`
 	// Alerts is true where KubeArmor's alerts are listened to: without it, that there are

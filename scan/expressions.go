@@ -56,13 +56,13 @@ type celPolicy interface {
 }
 
 // admissionPolicies are all policies of admission.
-func (s *surroundings) admissionPolicies() []admissionPolicy {
-	var list []admissionPolicy
+func (s *surroundings) admissionPolicies() []AdmissionOutline {
+	var list []AdmissionOutline
 	for _, p := range s.admission.Kyverno {
-		list = append(list, admissionPolicy{p.Ref(), p.Action(), p.Faults()})
+		list = append(list, AdmissionOutline{p.Ref(), p.Action(), p.Faults()})
 	}
 	for _, p := range s.inCEL {
-		list = append(list, admissionPolicy{p.Ref(), p.Action(), p.Faults()})
+		list = append(list, AdmissionOutline{p.Ref(), p.Action(), p.Faults()})
 	}
 	return list
 }

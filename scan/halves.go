@@ -13,8 +13,8 @@ import (
 // halves finds pairs of an admission policy and a KubeArmor policy that select by
 // the same labels and cover different pods: one takes any of them, the other wants
 // all. nimbus writes its sets so.
-func (s *surroundings) halves(cluster string, rules *ruleIndex, covers *coverages) []Finding {
-	var found []Finding
+func (s *surroundings) halves(covers *coverages) []Halves {
+	var found []Halves
 	for _, k := range s.admission.Kyverno {
 		labels := k.SelectorLabels()
 		if len(labels) < 2 {
@@ -25,19 +25,33 @@ func (s *surroundings) halves(cluster string, rules *ruleIndex, covers *coverage
 				continue
 			}
 			one, other := s.differ(k, p, covers)
-			if one+other == 0 {
-				continue
-			}
-			ref := k.Ref()
-			f := rules.finding(policyRule(armor.CauseHalvesDiffer), Workload{Cluster: cluster, Namespace: ref.Namespace, Kind: ref.Kind, Name: ref.Name}, "spec.rules")
-			f.Item = p.Ref.String()
-			f.Policies = []string{ref.String(), p.Ref.String()}
-			f.Message = fmt.Sprintf("selects by the same labels as %s and covers other pods: %s have the admission half only, %s the KubeArmor half only", p.Ref, pods(one), pods(other))
-			f.Mend = "put the labels into one selector of match.all, so that all of them must match"
-			found = append(found, f)
+			found = append(found, Halves{Admission: k.Ref(), Runtime: p.Ref, AdmissionOnly: one, RuntimeOnly: other})
 		}
 	}
 	return found
+}
+
+// Halves are an admission policy and a KubeArmor policy that select by the same labels,
+// and how many pods only one of the two covers.
+type Halves struct {
+	Admission     admission.Ref `json:"admission"`
+	Runtime       armor.Ref     `json:"runtime"`
+	AdmissionOnly int           `json:"admissionOnly,omitempty"`
+	RuntimeOnly   int           `json:"runtimeOnly,omitempty"`
+}
+
+// finding says that the two differ; ok is false where they do not.
+func (h *Halves) finding(cluster string, rules *ruleIndex) (f Finding, ok bool) {
+	if h.AdmissionOnly+h.RuntimeOnly == 0 {
+		return f, false
+	}
+	ref := h.Admission
+	f = rules.finding(policyRule(armor.CauseHalvesDiffer), Workload{Cluster: cluster, Namespace: ref.Namespace, Kind: ref.Kind, Name: ref.Name}, "spec.rules")
+	f.Item = h.Runtime.String()
+	f.Policies = []string{ref.String(), h.Runtime.String()}
+	f.Message = fmt.Sprintf("selects by the same labels as %s and covers other pods: %s have the admission half only, %s the KubeArmor half only", h.Runtime, pods(h.AdmissionOnly), pods(h.RuntimeOnly))
+	f.Mend = "put the labels into one selector of match.all, so that all of them must match"
+	return f, true
 }
 
 // differ counts the pods that only one of the two covers.

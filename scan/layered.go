@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +50,10 @@ func newLayering(s *surroundings) *layering {
 // node. It is shared, by nodes of one class as well, and names none of them: the caller
 // copies it before changing it.
 func (l *layering) of(j *Judgement, st *stance, n *nodeState, looked *group) *Layers {
-	key := layerKeyOf(j, st, n, looked)
+	return l.find(layerKeyOf(j, st, n, looked), n)
+}
+
+func (l *layering) find(key layerKey, n *nodeState) *Layers {
 	l.mu.Lock()
 	found := l.cache[key]
 	l.mu.Unlock()
@@ -71,6 +75,9 @@ func layerKeyOf(j *Judgement, st *stance, n *nodeState, looked *group) layerKey 
 }
 
 func (l *layering) make(key layerKey, n *nodeState) *Layers {
+	if n.crowded() != key.crowded {
+		n = n.filled(key.crowded)
+	}
 	var real map[string]map[string]string
 	if key.looked != nil {
 		real = key.looked.inspected
@@ -119,6 +126,38 @@ func (l *layering) prepare(groups iter.Seq[*group], judged map[Digest]*Judgement
 			}
 		}
 	}
+	l.fill(wanted)
+}
+
+// prepareBoth is prepare for who does not know how many containers run on the nodes.
+func (l *layering) prepareBoth(groups iter.Seq[*group], judged map[Digest]*Judgement) {
+	wanted := map[layerKey]*nodeState{}
+	for g := range groups {
+		for at := range g.places() {
+			quiet, crowded := bothKeys(judged[g.key.digest], at.cover.stance, at.node, g)
+			wanted[quiet], wanted[crowded] = at.node, at.node
+		}
+	}
+	l.fill(wanted)
+	for key := range wanted {
+		// Mostly it does not matter: then one answer is enough.
+		crowded := key
+		if crowded.crowded = true; crowded != key && reflect.DeepEqual(l.cache[key], l.cache[crowded]) {
+			l.cache[crowded] = l.cache[key]
+		}
+	}
+}
+
+// bothKeys are those of the answers where few containers run on the node, and where more
+// run than are enforced.
+func bothKeys(j *Judgement, st *stance, n *nodeState, looked *group) (quiet, crowded layerKey) {
+	quiet = layerKeyOf(j, st, n, looked)
+	crowded = quiet
+	quiet.crowded, crowded.crowded = false, true
+	return quiet, crowded
+}
+
+func (l *layering) fill(wanted map[layerKey]*nodeState) {
 	keys := slices.Collect(maps.Keys(wanted))
 	made := make([]*Layers, len(keys))
 	parallel(len(keys), func(i int) { made[i] = l.make(keys[i], wanted[keys[i]]) })

@@ -41,6 +41,16 @@ func (n *nodeState) event() *Node {
 // crowded reports whether more containers run on the node than are enforced.
 func (n *nodeState) crowded() bool { return n.containers > armor.MaxContainersPerNode }
 
+// filled is the same node with more containers than are enforced, or with none.
+func (n *nodeState) filled(crowded bool) *nodeState {
+	like := *n
+	like.containers = 0
+	if crowded {
+		like.containers = armor.MaxContainersPerNode + 1
+	}
+	return &like
+}
+
 // readNodes weighs the evidence for each node.
 func (s *surroundings) readNodes(ctx context.Context, nodes []corev1.Node, agents []corev1.Pod, agentsErr error) {
 	s.failed("pods of KubeArmor", agentsErr, "on which nodes KubeArmor runs")

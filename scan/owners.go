@@ -114,6 +114,15 @@ func (x *ownerIndex) wait() { x.loads.Wait() }
 // failures are the kinds of which an owner could not be read, and where.
 func (x *ownerIndex) failures() map[ownerScope]error { return x.failed }
 
+// missing are the owners that could not be read, one failure for all of a kind.
+func (x *ownerIndex) missing() []Failure {
+	var missing []Failure
+	for scope, err := range x.failed {
+		missing = append(missing, scope.failure(err))
+	}
+	return missing
+}
+
 // fail takes down that an owner could not be read. One speaks for all of its kind, and
 // it must not be the order of a map that chooses which.
 func (x *ownerIndex) fail(scope ownerScope, err error) {

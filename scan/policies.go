@@ -289,13 +289,6 @@ func (c *policyCount) bites(faults []string) (Bite, []string) {
 	return BitesYes, reasons
 }
 
-// admissionPolicy is a policy of admission, whatever its kind.
-type admissionPolicy struct {
-	ref    admission.Ref
-	action string
-	faults []admission.Toothless
-}
-
 // policyScope is what of a cluster was looked at.
 type policyScope struct {
 	// namespaces are those of the run; none means all.
@@ -314,81 +307,66 @@ func (s policyScope) covers(namespace string) bool {
 // policyEvents are the findings about policies and nodes themselves, and the policies
 // with what they do.
 func (s *surroundings) policyEvents(cluster string, rules *ruleIndex, tally *policyTally, scope policyScope, covers *coverages) ([]Finding, []Policy) {
-	policies := tally.events(s, scope)
-	findings := s.staticFindings(cluster, rules, scope.covers)
-	for _, p := range policies {
-		if p.Layer == LayerRuntime && p.Workloads == 0 && p.Bites == BitesNo && scope.whole(p.Namespace) {
-			f := rules.finding(policyRule(armor.CauseSelectsNothing), Workload{Cluster: cluster, Namespace: p.Namespace, Kind: p.Kind, Name: p.Name}, "spec.selector")
-			f.Message, f.Mend = "no pod has what the selector asks for", "correct the selector, or delete the policy"
-			findings = append(findings, f)
-		}
-	}
-	for _, n := range s.sortedNodes() {
-		if n.crowded() && len(s.armor.Policies()) > 0 {
-			findings = append(findings, n.crowding(rules, cluster))
-		}
-	}
-	findings = append(findings, s.halves(cluster, rules, covers)...)
-	return findings, policies
+	return s.outline(cluster, rules, scope).events(cluster, rules, tally, scope, s.crowded(), s.halves(covers))
 }
 
 // beside counts the workloads of which a policy limited to some containers has none.
-func (c *policyCount) beside(p *armor.Policy) {
-	if len(p.Selector.Containers) == 0 {
+func (c *policyCount) beside(p *RuntimeOutline) {
+	if len(p.Containers) == 0 {
 		return
 	}
 	for names, n := range c.aside {
-		if slices.ContainsFunc(strings.Split(names, "\x00"), func(name string) bool { return slices.Contains(p.Selector.Containers, name) }) {
+		if slices.ContainsFunc(strings.Split(names, "\x00"), func(name string) bool { return slices.Contains(p.Containers, name) }) {
 			continue
 		}
 		c.dead += n
-		c.because("it is limited to containers named " + strings.Join(p.Selector.Containers, ", ") + ", and pods that it selects have none")
+		c.because("it is limited to containers named " + strings.Join(p.Containers, ", ") + ", and pods that it selects have none")
 	}
 	c.aside = nil
 }
 
 // shadowed counts the workloads of a cluster policy for unsure where it shares its
 // name with a policy of a namespace: KubeArmor may leave one of the two out.
-func (c *policyCount) shadowed(p *armor.Policy, all []*armor.Policy) {
-	at := slices.IndexFunc(all, func(o *armor.Policy) bool { return o.Kind == armor.KubeArmorPolicy && o.Name == p.Name })
-	if p.Kind == armor.KubeArmorClusterPolicy && at >= 0 {
+func (c *policyCount) shadowed(p armor.Ref, all []RuntimeOutline) {
+	if p.Kind != armor.KubeArmorClusterPolicy {
+		return
+	}
+	at := slices.IndexFunc(all, func(o RuntimeOutline) bool { return o.Policy.Kind == armor.KubeArmorPolicy && o.Policy.Name == p.Name })
+	if at >= 0 {
 		c.unsure = max(c.unsure, c.workloads-c.dead-c.weak)
-		c.because("it has the name of " + all[at].Ref.String() + ": KubeArmor may leave one of the two out")
+		c.because("it has the name of " + all[at].Policy.String() + ": KubeArmor may leave one of the two out")
 	}
 }
 
 // events are the policies that were found, with what they do.
-func (t *policyTally) events(s *surroundings, scope policyScope) []Policy {
+func (t *policyTally) events(o *Outline, scope policyScope) []Policy {
 	var list []Policy
-	all := s.armor.Policies()
-	for _, p := range all {
-		if scope.covers(p.Namespace) {
-			list = append(list, t.runtimeEvent(p, all, scope))
+	for i := range o.Runtime {
+		if p := &o.Runtime[i]; scope.covers(p.Policy.Namespace) {
+			list = append(list, t.runtimeEvent(p, o.Runtime, scope))
 		}
 	}
-	for _, p := range s.admissionPolicies() {
-		if scope.covers(p.ref.Namespace) {
-			list = append(list, t.admissionEvent(&p, scope))
+	for i := range o.Admission {
+		if p := &o.Admission[i]; scope.covers(p.Policy.Namespace) {
+			list = append(list, t.admissionEvent(p, scope))
 		}
 	}
 	slices.SortFunc(list, func(a, b Policy) int { return a.Ref().Compare(b.Ref()) })
 	return list
 }
 
-func (t *policyTally) runtimeEvent(p *armor.Policy, all []*armor.Policy, scope policyScope) Policy {
-	c := t.of(p.Ref.String())
+func (t *policyTally) runtimeEvent(p *RuntimeOutline, all []RuntimeOutline, scope policyScope) Policy {
+	ref := p.Policy
+	c := t.of(ref.String())
 	c.beside(p)
-	c.shadowed(p, all)
-	e := Policy{Layer: LayerRuntime, Kind: string(p.Kind), Namespace: p.Namespace, Name: p.Name, Action: actionsOf(p), Workloads: c.workloads, Pods: c.pods}
-	var faults []string
-	for _, f := range p.Faults() {
-		faults = append(faults, f.Reason)
-	}
+	c.shadowed(ref, all)
+	e := Policy{Layer: LayerRuntime, Kind: string(ref.Kind), Namespace: ref.Namespace, Name: ref.Name, Action: p.Action, Workloads: c.workloads, Pods: c.pods}
+	faults := slices.Clip(p.Faults)
 	e.Bites, e.Reasons = c.bites(faults)
 	switch {
-	case p.Inert():
+	case p.Inert:
 		e.Bites = BitesNo
-	case c.workloads == 0 && scope.whole(p.Namespace):
+	case c.workloads == 0 && scope.whole(ref.Namespace):
 		e.Bites, e.Reasons = BitesNo, append(faults, "it selects no pod")
 	case c.workloads == 0:
 		e.Bites, e.Reasons = BitesUnknown, append(faults, "it selects none of the pods that were read; not all of its scope was")
@@ -398,12 +376,12 @@ func (t *policyTally) runtimeEvent(p *armor.Policy, all []*armor.Policy, scope p
 	return e
 }
 
-func (t *policyTally) admissionEvent(p *admissionPolicy, scope policyScope) Policy {
-	c := t.of(p.ref.String())
-	e := Policy{Layer: LayerAdmission, Kind: p.ref.Kind, Namespace: p.ref.Namespace, Name: p.ref.Name, Action: p.action, Workloads: c.workloads, Pods: c.pods}
+func (t *policyTally) admissionEvent(p *AdmissionOutline, scope policyScope) Policy {
+	c := t.of(p.Policy.String())
+	e := Policy{Layer: LayerAdmission, Kind: p.Policy.Kind, Namespace: p.Policy.Namespace, Name: p.Policy.Name, Action: p.Action, Workloads: c.workloads, Pods: c.pods}
 	var faults []string
 	dead := false
-	for _, f := range p.faults {
+	for _, f := range p.Faults {
 		faults = append(faults, f.Reason)
 		dead = dead || deadCause(f.Cause)
 	}

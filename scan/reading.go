@@ -27,6 +27,8 @@ type podReading struct {
 	missing []Failure
 	// found counts the pods by the namespace that was asked for.
 	found map[string]int
+	// lost are the shards of which nothing is known, where shards are joined.
+	lost []Shard
 }
 
 func newPodReading(namespaces []string, selector string) podReading {
@@ -74,24 +76,18 @@ func (r *podReading) failed(namespace string, err error) error {
 }
 
 // failures are what of the pods could not be read. pods counts those that were, in
-// those of a namespace.
-func (r *podReading) failures(around *surroundings, pods int, in func(namespace string) int) []Failure {
+// those of a namespace; absent says of a namespace without pods why that may be.
+func (r *podReading) failures(absent func(namespace string) *Failure, pods int, in func(namespace string) int) []Failure {
 	missing := slices.Clone(r.missing)
 	for _, ns := range r.namespaces {
 		if r.partial[ns] != "" || in(ns) > 0 {
 			continue
 		}
-		// The API server answers for a namespace that does not exist as for an empty one.
-		if err := around.namespacesErr; err != nil {
-			missing = append(missing, FailureOf("namespace "+ns, ns, err, "whether the namespace, which shows no pods, exists"))
-		} else if around.namespaces[ns] == nil {
-			missing = append(missing, Failure{
-				Subject: "namespace " + ns, Namespace: ns, Reason: FailureNotFound,
-				Message: fmt.Sprintf("namespace %q does not exist", ns), Affects: "nothing was scanned there",
-			})
+		if f := absent(ns); f != nil {
+			missing = append(missing, *f)
 		}
 	}
-	if r.selector != "" && pods == 0 && len(r.partial) == 0 {
+	if r.selector != "" && pods == 0 && len(r.partial) == 0 && len(r.lost) == 0 {
 		missing = append(missing, Failure{
 			Subject: "selector " + r.selector, Reason: FailureNotFound,
 			Message: "no pod matches the selector", Affects: "everything: nothing was judged",
@@ -100,13 +96,31 @@ func (r *podReading) failures(around *surroundings, pods int, in func(namespace 
 	return missing
 }
 
+// absent says of a namespace that shows no pods that it may not exist, nil where it does:
+// the API server answers for one that does not as for an empty one.
+func (s *surroundings) absent(namespace string) *Failure {
+	switch {
+	case s.namespacesErr != nil:
+		f := FailureOf("namespace "+namespace, namespace, s.namespacesErr, "whether the namespace, which shows no pods, exists")
+		return &f
+	case s.namespaces[namespace] == nil:
+		return &Failure{
+			Subject: "namespace " + namespace, Namespace: namespace, Reason: FailureNotFound,
+			Message: fmt.Sprintf("namespace %q does not exist", namespace), Affects: "nothing was scanned there",
+		}
+	}
+	return nil
+}
+
 // whole reports whether all pods of a namespace ("" for the cluster) were seen.
 func (r *podReading) whole(namespace string) bool {
 	switch {
 	case r.selector != "" || r.partial[corev1.NamespaceAll] != "":
 		return false
 	case namespace == "":
-		return len(r.namespaces) == 0 && len(r.partial) == 0
+		return len(r.namespaces) == 0 && len(r.partial) == 0 && len(r.lost) == 0
+	case slices.ContainsFunc(r.lost, func(s Shard) bool { return s.Has(namespace) }):
+		return false
 	}
 	return r.partial[namespace] == "" && (len(r.namespaces) == 0 || slices.Contains(r.namespaces, namespace))
 }

@@ -27,6 +27,9 @@ type ClusterOptions struct {
 	Failures []Failure
 	// Probes are the ways of looking closer that the user consented to.
 	Probes Probes
+	// Shard is the part of the namespaces that is read, nil for all. Then the stream has
+	// Parts in the place of results, which Join makes results of.
+	Shard *Shard
 
 	// manifests is true where the cluster is a folder of manifests.
 	manifests bool
@@ -59,6 +62,11 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 		ClusterOptions: opts, cluster: cluster, next: next, missing: slices.Clone(opts.Failures),
 		pods: newPodReading(opts.Namespaces, opts.Start.Selector),
 	}
+	if opts.Shard != nil {
+		if err := r.divide(); err != nil {
+			return err
+		}
+	}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
@@ -77,9 +85,6 @@ func ScanCluster(ctx context.Context, cluster Cluster, opts ClusterOptions, next
 	}
 	return r.end(reading)
 }
-
-// errHandler marks errors of the handler: the stream cannot go on.
-var errHandler = errors.New("cannot write the result")
 
 func (r *clusterRun) send(e Event) error {
 	if err := r.next.Handle(e); err != nil {
@@ -101,12 +106,12 @@ func (r *clusterRun) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	start.Namespaces = r.Namespaces
+	start.Namespaces, start.Shard = r.Namespaces, r.Shard
 	if err := r.send(Event{Start: &start}); err != nil {
 		return err
 	}
 	r.around = readSurroundings(ctx, r.cluster, &r.ClusterOptions, server)
-	r.rules = newRuleIndex(r.around)
+	r.rules = newRuleIndex(r.around.admissionPolicies())
 	r.collector = newCollector(r.Start.Cluster, engine, newOwnerIndex(r.cluster, len(r.Namespaces) == 0), newFactSource(ctx, r.cluster), r.around)
 	return nil
 }
@@ -127,10 +132,8 @@ func serverPSS(server string) psa.Version {
 
 // read goes through nodes, namespaces and pods.
 func (r *clusterRun) read(ctx context.Context) error {
-	for _, n := range r.around.sortedNodes() {
-		if err := r.send(Event{Node: n.event()}); err != nil {
-			return err
-		}
+	if err := r.sendNodes(); err != nil {
+		return err
 	}
 	return r.pods.read(ctx, r.cluster, r.around, func(page PodPage) error {
 		if !r.pods.everywhere() && r.collector.pods == 0 {
@@ -142,10 +145,25 @@ func (r *clusterRun) read(ctx context.Context) error {
 	})
 }
 
+// sendNodes tells of the nodes. Those of a shard are among its parts.
+func (r *clusterRun) sendNodes() error {
+	if r.Shard != nil {
+		return nil
+	}
+	for _, n := range r.around.sortedNodes() {
+		if err := r.send(Event{Node: n.event()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // end resolves owners and sends what was found.
 func (r *clusterRun) end(ctx context.Context) error {
-	owners := r.collector.owners
-	owners.wait()
+	r.collector.owners.wait()
+	if r.Shard != nil {
+		return r.endShard(ctx)
+	}
 	all, err := r.addTemplates(ctx, r.collector.rows(ctx))
 	if err != nil && ctx.Err() == nil {
 		r.missing = append(r.missing, FailureOf("templates", "", err, "workloads without pods"))
@@ -153,79 +171,36 @@ func (r *clusterRun) end(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return r.interrupted()
 	}
-	for scope, err := range owners.failures() {
-		r.missing = append(r.missing, scope.failure(err))
+	r.missing = append(r.missing, r.collector.owners.missing()...)
+	r.missing = append(r.missing, r.unread()...)
+	r.missing = append(r.missing, r.pods.failures(r.around.absent, r.collector.pods, func(ns string) int { return r.pods.found[ns] })...)
+	e := &ending{
+		cluster: r.Start.Cluster, namespaces: r.Namespaces, declarations: r.Declarations,
+		pods: &r.pods, missing: r.missing, seen: r.collector.seen(), outline: r.outline(),
+		rules: r.rules, crowded: r.around.crowded(), halves: r.around.halves(r.collector.covers),
+		counts: End{Pods: r.collector.pods, Documents: r.documents}, next: r.next,
 	}
-	r.missing = append(r.missing, r.collector.facts.failures()...)
-	r.missing = append(r.missing, r.pods.failures(r.around, r.collector.pods, func(ns string) int { return r.pods.found[ns] })...)
-	r.missing = append(r.missing, r.around.failures...)
-	if err := r.sendFailures(); err != nil {
-		return err
-	}
-	if err := r.sendUnread(); err != nil {
-		return err
-	}
-	tally := newPolicyTally()
-	for _, row := range all {
-		decl := row.decl
-		if r.Declarations != nil {
-			if d, ok := r.Declarations.Find(row.workload); ok {
-				decl = d
+	return e.send(func(yield func(*rows, error) bool) {
+		for _, row := range all {
+			if !yield(row, nil) {
+				return
 			}
 		}
-		if err := row.emit(decl, r.pods.finish(row), r.rules, r.next); err != nil {
-			return fmt.Errorf("%w: %w", errHandler, err)
-		}
-		tally.add(row.policyParts(r.rules))
-	}
-	if err := r.sendPolicies(tally); err != nil {
-		return err
-	}
-	return r.send(Event{End: &End{Pods: r.collector.pods, Documents: r.documents, Incomplete: len(r.missing) > 0}})
+	})
 }
 
-// sendPolicies sends what is wrong with policies and nodes themselves, and what each
-// policy does.
-func (r *clusterRun) sendPolicies(tally *policyTally) error {
-	scope := policyScope{namespaces: r.Namespaces, whole: r.pods.whole}
-	findings, policies := r.around.policyEvents(r.Start.Cluster, r.rules, tally, scope, r.collector.covers)
-	for i := range findings {
-		if err := r.send(Event{Finding: &findings[i]}); err != nil {
-			return err
-		}
+// outline is what is told of the surroundings.
+func (r *clusterRun) outline() *Outline {
+	o := r.around.outline(r.Start.Cluster, r.rules, policyScope{namespaces: r.Namespaces})
+	for _, n := range r.around.sortedNodes() {
+		o.Nodes = append(o.Nodes, *n.event())
 	}
-	for i := range policies {
-		if err := r.send(Event{Policy: &policies[i]}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return o
 }
 
-// sendFailures sends what could not be read, in the same order in every run.
-func (r *clusterRun) sendFailures() error {
-	slices.SortStableFunc(r.missing, compareFailures)
-	for i := range r.missing {
-		if err := r.send(Event{Failure: &r.missing[i]}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sendUnread gives every namespace whose pods could not be read a verdict of its
-// own, so that it is not missing from a list of verdicts.
-func (r *clusterRun) sendUnread() error {
-	seen := map[string]bool{}
-	for key := range r.collector.groups {
-		seen[key.namespace] = true
-	}
-	for _, v := range r.pods.unread(r.Start.Cluster, seen) {
-		if err := r.send(Event{Verdict: v}); err != nil {
-			return err
-		}
-	}
-	return nil
+// unread are the failures of what was read beside pods and owners.
+func (r *clusterRun) unread() []Failure {
+	return slices.Concat(r.collector.facts.failures(), r.around.failures)
 }
 
 func (r *clusterRun) interrupted() error {
@@ -233,7 +208,7 @@ func (r *clusterRun) interrupted() error {
 		Subject: "scan", Reason: FailureInterrupted, Message: "the scan was interrupted",
 		Affects: fmt.Sprintf("everything but %d pods, which were read and are not reported", r.collector.pods),
 	})
-	if err := r.sendFailures(); err != nil {
+	if err := sendFailures(r.missing, r.next); err != nil {
 		return err
 	}
 	return r.send(Event{End: &End{Pods: r.collector.pods, Incomplete: true, Interrupted: true}})

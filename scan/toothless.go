@@ -24,14 +24,15 @@ type toldFault struct {
 	cause  admission.Cause
 }
 
-func newRuleIndex(s *surroundings) *ruleIndex {
+func newRuleIndex(policies []AdmissionOutline) *ruleIndex {
 	x := &ruleIndex{records: map[string]Rule{}, told: map[toldFault]bool{}}
 	for _, r := range policyRules() {
 		x.records[r.ID] = r
 	}
-	for _, p := range s.admissionPolicies() {
-		for _, t := range p.faults {
-			x.told[toldFault{p.ref.String(), t.Cause}] = true
+	for i := range policies {
+		p := &policies[i]
+		for _, t := range p.Faults {
+			x.told[toldFault{p.Policy.String(), t.Cause}] = true
 		}
 	}
 	return x
@@ -169,11 +170,11 @@ func (s *surroundings) staticFindings(cluster string, rules *ruleIndex, inScope 
 		}
 	}
 	for _, p := range s.admissionPolicies() {
-		if !inScope(p.ref.Namespace) {
+		if !inScope(p.Policy.Namespace) {
 			continue
 		}
-		for _, t := range p.faults {
-			add(policyRule(t.Cause), Workload{Namespace: p.ref.Namespace, Kind: p.ref.Kind, Name: p.ref.Name}, "spec", t.Reason, t.Mend, p.ref.String())
+		for _, t := range p.Faults {
+			add(policyRule(t.Cause), Workload{Namespace: p.Policy.Namespace, Kind: p.Policy.Kind, Name: p.Policy.Name}, "spec", t.Reason, t.Mend, p.Policy.String())
 		}
 	}
 	for name, ns := range s.namespaces {
@@ -238,8 +239,8 @@ func (n *nodeState) finding(rules *ruleIndex) (Finding, bool) {
 }
 
 // crowding is the finding that a node runs more containers than are enforced.
-func (n *nodeState) crowding(rules *ruleIndex, cluster string) Finding {
-	f := rules.finding(policyRule(armor.CauseTooManyContainers), Workload{Cluster: cluster, Kind: "Node", Name: n.name}, "status")
+func crowding(rules *ruleIndex, cluster, node string) Finding {
+	f := rules.finding(policyRule(armor.CauseTooManyContainers), Workload{Cluster: cluster, Kind: "Node", Name: node}, "status")
 	f.Message = fmt.Sprintf("more than %d containers run on the node; policies of KubeArmor are enforced for that many, and nothing says for which", armor.MaxContainersPerNode)
 	f.Mend = fmt.Sprintf("set the kubelet's maxPods so that no more than %d containers run there", armor.MaxContainersPerNode)
 	return f

@@ -150,7 +150,7 @@ func (t *Tracker) Begin(ctx context.Context, next Handler) error {
 	t.decoded = &decoded{params: newParamReader(ctx, t.mirror)}
 	around := t.readSurroundings(ctx)
 	t.judge = newCollector(start.Cluster, engine, nil, newFactSource(ctx, t.mirror), around)
-	t.start, t.rules = start, newRuleIndex(around)
+	t.start, t.rules = start, newRuleIndex(around.admissionPolicies())
 	t.readFacts(ctx)
 	t.markExceptions()
 	if err := t.readPods(ctx); err != nil {

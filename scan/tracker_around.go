@@ -29,7 +29,7 @@ func (t *Tracker) updateAround(ctx context.Context) (pods bool) {
 	nodes := adoptNodes(old, fresh)
 	c := t.judge
 	c.around, c.covers.s, c.layers.s = fresh, fresh, fresh
-	t.rules = newRuleIndex(fresh)
+	t.rules = newRuleIndex(fresh.admissionPolicies())
 	t.wholeDirty, t.nodesDirty = true, true
 	t.markNodes(nodes)
 	t.compareNamespaces(old, fresh)

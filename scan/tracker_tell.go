@@ -92,7 +92,7 @@ func (t *Tracker) failures() []Failure {
 		missing = append(missing, scope.failure(err))
 	}
 	missing = append(missing, t.factFailures()...)
-	missing = append(missing, t.reading.failures(t.judge.around, len(t.pods), func(ns string) int { return t.inNamespace[ns] })...)
+	missing = append(missing, t.reading.failures(t.judge.around.absent, len(t.pods), func(ns string) int { return t.inNamespace[ns] })...)
 	missing = append(missing, t.judge.around.failures...)
 	missing = append(missing, t.stale...)
 	slices.SortStableFunc(missing, compareFailures)
