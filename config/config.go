@@ -120,7 +120,8 @@ func (w *Watch) Outputs() []Output { return takeApart(w.Output) }
 type Output struct {
 	// Format is one of "table", "json", "jsonl", "sarif", "html".
 	Format string
-	// File is where it goes, empty for standard output.
+	// File is where it goes, empty for standard output. Object takes it apart where it is
+	// an object in a bucket.
 	File string
 }
 
@@ -147,7 +148,7 @@ func takeApart(output []string) []Output {
 
 // normalise writes words from closed lists in lower case: "HIGH" is no mystery.
 func (c *Config) normalise() {
-	words := []*string{&c.Level, &c.PSSVersion, &c.FailOn, &c.Color, &c.Watch.KubeArmorTLS, &c.Watch.Reports, &c.Watch.WebhookSeverity}
+	words := []*string{&c.Level, &c.PSSVersion, &c.FailOn, &c.Color, &c.S3.Addressing, &c.Watch.KubeArmorTLS, &c.Watch.Reports, &c.Watch.WebhookSeverity}
 	for _, word := range words {
 		*word = strings.ToLower(*word)
 	}

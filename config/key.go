@@ -27,7 +27,7 @@ func scanKeys() []key {
 		{name: KeyPSSVersion, usage: "`VERSION` of the Pod Security Standards: server (that of the API server), latest, or v1.N", fallback: "server"},
 		{name: KeyFailOn, usage: "exit with 1 on findings of this `SEVERITY` and above: " + strings.Join(severities(), ", "), fallback: "high"},
 		{name: KeyAllowIncomplete, usage: "succeed even when something could not be read (otherwise exit with 3)", fallback: false},
-		{name: KeyOutput, short: "o", usage: "`FORMAT[=FILE]` to write: " + strings.Join(formats(), ", ") + "; may be repeated, one of them to standard output", fallback: []string{"table"}},
+		{name: KeyOutput, short: "o", usage: "`FORMAT[=FILE]` to write: " + strings.Join(formats(), ", ") + "; FILE may be s3://BUCKET/KEY; may be repeated, one of them to standard output", fallback: []string{"table"}},
 		{name: KeyBaseline, usage: "report and gate only what is not in this `FILE`, the json or jsonl of an earlier run", fallback: ""},
 		{name: KeyManifests, usage: "`PATHS` of the manifests that declare the live workloads, so that findings name the line to edit", fallback: []string{}},
 		{name: KeyColor, usage: "colour the output: `WHEN` is " + strings.Join(colors(), ", "), fallback: "auto"},
@@ -77,6 +77,7 @@ func watchFormats() []string { return []string{"text", "jsonl"} }
 func reportKinds() []string  { return []string{"off", "auto", "openreports", "policyreport"} }
 func tlsModes() []string     { return []string{"auto", "on", "off"} }
 func colors() []string       { return []string{"auto", "always", "never"} }
+func addressings() []string  { return []string{"auto", "path", "host"} }
 
 // Words lists the words that the key of this name takes, for completion; nil where
 // it takes others.
@@ -92,6 +93,8 @@ func Words(name string) []string {
 		return formats()
 	case KeyColor:
 		return colors()
+	case KeyS3Addressing:
+		return addressings()
 	case KeyWatchOutput:
 		return watchFormats()
 	case KeyReports:

@@ -149,7 +149,12 @@ func (s *store) config() *Config {
 		PageSize:        s.v.GetInt(KeyPageSize),
 		Parallel:        s.v.GetInt(KeyParallel),
 		SARIFCategory:   s.v.GetString(KeySARIFCategory),
-		Watch:           s.watch(),
+		ClusterName:     s.v.GetString(KeyClusterName),
+		S3: S3{
+			Endpoint: s.v.GetString(KeyS3Endpoint), Region: s.v.GetString(KeyS3Region),
+			Addressing: s.v.GetString(KeyS3Addressing), CA: s.v.GetString(KeyS3CA),
+		},
+		Watch: s.watch(),
 	}
 }
 

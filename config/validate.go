@@ -41,6 +41,8 @@ func (c *Config) Validate(origins Origins) error {
 	if s := c.SARIFCategory; s == "" || harmless(s) != s || strings.HasSuffix(s, "/") {
 		v.wrong(KeySARIFCategory, s, "visible characters with no space or slash at the end", hint{})
 	}
+	v.clusterName(c.ClusterName)
+	v.s3(&c.S3)
 	v.watch(&c.Watch)
 	for i := range c.Exceptions {
 		v.exception(i, &c.Exceptions[i])
@@ -97,7 +99,9 @@ func (v *validator) outputs(key string, outputs, formats []string) {
 			v.wrong(key, s, "FORMAT or FORMAT=FILE, with FORMAT one of "+strings.Join(formats, ", "), hint{word: format, known: formats})
 			continue
 		}
-		if toFile {
+		if o := (Output{File: file}); o.InBucket() {
+			v.object(key, s, o)
+		} else if toFile {
 			v.path(key, file)
 		} else {
 			file = "-"
@@ -181,12 +185,13 @@ func (e *Exception) patterns() []pattern {
 		return madeOf(kind, lower+upper) && madeOf(name, lower+"-.")
 	}
 	image := func(s string) bool { return madeOf(s, lower+upper+"._:/@-") }
+	// A context may have any name.
+	cluster := func(s string) bool { return harmless(s) == s }
 	return []pattern{
+		{"cluster", e.Cluster, "the name of a context in visible characters, * for any characters", cluster},
 		{"namespace", e.Namespace, "the name of a namespace (a-z, 0-9, -), * for any characters", label},
 		{"workload", e.Workload, "NAME or KIND/NAME as in Deployment/web, * for any characters, the namespace under its own key", workload},
 		{"container", e.Container, "the name of a container (a-z, 0-9, -), * for any characters", label},
-	// A context may have any name.
-	cluster := func(s string) bool { return harmless(s) == s }
 		{"image", e.Image, "an image as the pod names it, * for any characters", image},
 	}
 }

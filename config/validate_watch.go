@@ -11,6 +11,11 @@ import (
 // watch checks what only a watch asks about.
 func (v *validator) watch(w *Watch) {
 	v.outputs(KeyWatchOutput, w.Output, watchFormats())
+	for i, out := range w.Outputs() {
+		if out.InBucket() {
+			v.wrong(KeyWatchOutput, w.Output[i], "a file: what a watch writes has no end, and an object is written as a whole", hint{})
+		}
+	}
 	v.atLeastOne(KeyRotateSize, w.RotateSize)
 	v.atLeastOne(KeyRotateKeep, w.RotateKeep)
 	for _, address := range w.KubeArmor {

@@ -109,7 +109,11 @@ func diffOutputs(outputs []string) ([]config.Output, error) {
 			return nil, fmt.Errorf("--output: %s and %s both go to %s: give one of them a file of its own, as in %s=FILE", first, format, where, format)
 		}
 		writer[file] = format
-		outs = append(outs, config.Output{Format: format, File: file})
+		out := config.Output{Format: format, File: file}
+		if out.InBucket() {
+			return nil, fmt.Errorf("--output %s: a comparison goes to a file; only scan and merge write to buckets", s)
+		}
+		outs = append(outs, out)
 	}
 	if len(outs) == 0 {
 		return nil, fmt.Errorf("--output: want one of %s, have nothing", strings.Join(diffFormats(), ", "))
@@ -176,7 +180,7 @@ func (a *app) diff(oldFile, newFile string, outs []config.Output, cfg *config.Co
 	var errs []error
 	for i, f := range files {
 		if f != nil {
-			errs = append(errs, f.commit())
+			errs = append(errs, f.put())
 			files[i] = nil
 		}
 	}

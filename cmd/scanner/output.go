@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,38 +12,52 @@ import (
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/config"
+	"github.com/escape-scanner/escape-scanner/internal/s3"
 	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
 const projectURL = "https://github.com/escape-scanner/escape-scanner"
 
+// destination is where an output goes that is there as a whole, or not at all.
+type destination interface {
+	io.Writer
+	// commit puts what was written in its place. The run is what the output tells of.
+	commit(ctx context.Context, run scan.Start) error
+	// discard drops what was written. After a commit it does nothing.
+	discard()
+}
+
 // outputs are the places that one run writes to.
 type outputs struct {
 	handler scan.Handler
-	files   []*outputFile
+	places  []destination
+	// run is how the run that is written began.
+	run scan.Start
 	// unexplained is why there is nothing to explain, nil when there is.
 	unexplained error
 }
 
 // openOutputs makes a handler for every output that was asked for. Files are
-// opened now, so that a wrong path ends the run before anything is read.
+// opened now, and buckets looked at, so that a wrong place ends the run before anything
+// is read.
 //
 // With a workload to explain, that is what standard output gets.
-func (a *app) openOutputs(cfg *config.Config, explain string) (*outputs, error) {
+func (a *app) openOutputs(ctx context.Context, cfg *config.Config, explain string) (*outputs, error) {
 	o := &outputs{}
-	var handlers []scan.Handler
+	handlers := []scan.Handler{scan.HandlerFunc(o.began)}
+	opener := a.opener(cfg)
 	streaming := false
 	for _, out := range cfg.Outputs() {
 		w := a.stdout
 		if out.File != "" {
-			f, err := openOutput(a.path(out.File))
+			place, err := opener.open(ctx, out)
 			if err != nil {
 				o.discard()
 				return nil, fmt.Errorf("output %s: %w", out.Format, err)
 			}
-			o.files = append(o.files, f)
-			w = f
+			o.places = append(o.places, place)
+			w = place
 		} else if out.Format == "jsonl" {
 			streaming = true
 		}
@@ -88,7 +103,7 @@ func (a *app) newHandler(cfg *config.Config, format string, w io.Writer) scan.Ha
 		return report.NewJSONL(w)
 	case "sarif":
 		return report.NewSARIF(w, report.SARIFOptions{
-			Rules: scan.Rules(), Version: a.version, InformationURI: projectURL, Category: cfg.SARIFCategory,
+			Rules: scan.Rules(), Version: a.version, InformationURI: projectURL, Category: sarifCategory(cfg),
 			OnTruncate: func(msg string) { a.complain("warning", msg) },
 		})
 	case "html":
@@ -98,20 +113,55 @@ func (a *app) newHandler(cfg *config.Config, format string, w io.Writer) scan.Ha
 	}
 }
 
-// commit puts the files in their places.
-func (o *outputs) commit() error {
+// sarifCategory tells the uploads of several clusters for one commit apart, as the runs of a
+// fleet are.
+func sarifCategory(cfg *config.Config) string {
+	if cfg.ClusterName == "" {
+		return cfg.SARIFCategory
+	}
+	return cfg.SARIFCategory + "/" + cfg.ClusterName
+}
+
+// began notes how the run that is written began.
+func (o *outputs) began(e scan.Event) error {
+	if e.Start != nil {
+		o.run = *e.Start
+	}
+	return nil
+}
+
+// commit puts all that was written in its places; one that fails keeps none of the others
+// from theirs.
+func (o *outputs) commit(ctx context.Context) error {
 	var errs []error
-	for _, f := range o.files {
-		errs = append(errs, f.commit())
+	for _, p := range o.places {
+		errs = append(errs, p.commit(ctx, o.run))
 	}
 	return errors.Join(errs...)
 }
 
-// discard drops what was written to files.
+// discard drops what was not committed.
 func (o *outputs) discard() {
-	for _, f := range o.files {
-		f.discard()
+	for _, p := range o.places {
+		p.discard()
 	}
+}
+
+// opener opens the places of outputs.
+type opener struct {
+	app *app
+	cfg *config.S3
+	// service is that of the first output in a bucket, nil before.
+	service *s3.Service
+}
+
+func (a *app) opener(cfg *config.Config) *opener { return &opener{app: a, cfg: &cfg.S3} }
+
+func (o *opener) open(ctx context.Context, out config.Output) (destination, error) {
+	if out.InBucket() {
+		return o.inBucket(ctx, out)
+	}
+	return openOutput(o.app.path(out.File))
 }
 
 // outputFile is a file that appears whole, or not at all: readers never see half
@@ -158,7 +208,11 @@ func isOpenFile(path string) bool {
 	return strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/")
 }
 
-func (f *outputFile) commit() error {
+// commit puts the file in its place. It is quick, and done even where the run was
+// interrupted: what was read is told.
+func (f *outputFile) commit(context.Context, scan.Start) error { return f.put() }
+
+func (f *outputFile) put() error {
 	err := errors.Join(f.Flush(), f.file.Close())
 	if err != nil || f.path == "" {
 		return err

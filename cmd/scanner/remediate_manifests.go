@@ -192,7 +192,7 @@ func (r *manifestsRun) writeFile(f *repair.File) error {
 		}
 	}
 	if err == nil {
-		err = out.commit()
+		err = out.put()
 	}
 	if err != nil {
 		out.discard()

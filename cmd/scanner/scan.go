@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type scanFlags struct {
 	explain       string
 	saveInventory string
 	probes        probeFlags
+	// reports is the kind of the reports to keep in the cluster, "off" for none.
+	reports string
 	// alerts is how long KubeArmor is listened to, 0 for not at all.
 	alerts time.Duration
 }
@@ -98,7 +101,7 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	offline := len(f.files) > 0 || f.from != ""
 	var clusterOnly []string
 	if offline || f.demo {
-		clusterOnly = []string{"context", "cluster", "server"}
+		clusterOnly = []string{"context", "cluster", "server", config.KeyClusterName}
 	}
 	if offline {
 		clusterOnly = append(clusterOnly, "selector", "all-namespaces", "namespace")
@@ -229,7 +232,7 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 	if err != nil {
 		return err
 	}
-	outs, err := a.openOutputs(cfg, f.explain)
+	outs, err := a.openOutputs(ctx, cfg, f.explain)
 	if err != nil {
 		return err
 	}
@@ -253,10 +256,10 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 		}
 		return err
 	}
-	if err := outs.commit(); err != nil {
+	if err := outs.commit(ctx); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	outs.files = nil
+	outs.places = nil
 	return a.conclude(tally.End(), cfg)
 }
 
@@ -396,8 +399,8 @@ func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.Cl
 	return a.scanSaving(ctx, saveInventory, cluster, opts, h)
 }
 
-// connect makes the client of the cluster that kubectl's flags name, and gives the
-// name of the context for people.
+// connect makes the client of the cluster that kubectl's flags name, and gives its name
+// for people: the configured one, else that of the context.
 func connect(f *scanFlags, cfg *config.Config) (cluster *kube.Cluster, name string, err error) {
 	rest, err := f.kube.ToRESTConfig()
 	if err != nil {
@@ -407,7 +410,7 @@ func connect(f *scanFlags, cfg *config.Config) (cluster *kube.Cluster, name stri
 	if err != nil {
 		return nil, "", err
 	}
-	return cluster, contextName(f.kube, rest.Host), nil
+	return cluster, cmp.Or(cfg.ClusterName, contextName(f.kube, rest.Host)), nil
 }
 
 // contextName is the context in use, or the server's address without one.

@@ -84,7 +84,7 @@ func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	alerts.StringVar(&f.record, "record", "", "write the alerts as they come to a `FILE`, which --replay plays")
 
 	how := newFlagSet()
-	config.AddFlagsOf(how, config.KeyLevel, config.KeyPSSVersion, config.KeyWatchOutput)
+	config.AddFlagsOf(how, config.KeyLevel, config.KeyPSSVersion, config.KeyClusterName, config.KeyWatchOutput)
 	how.BoolVar(&f.allAlerts, "all-alerts", false, "write every alert as text, and not the incidents only")
 	config.AddFlagsOf(how, config.KeyRotateSize, config.KeyRotateKeep, config.KeyColor, config.KeyPageSize)
 	where := newFlagSet()
