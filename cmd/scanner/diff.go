@@ -165,6 +165,9 @@ func (a *app) diff(oldFile, newFile string, outs []config.Output, cfg *config.Co
 	if err != nil {
 		return err
 	}
+	if err := scan.Comparable(old, new); err != nil {
+		return err
+	}
 	c := &report.Comparison{
 		Tool: "escape-scanner", Version: a.version, Time: a.now(), OldFile: oldFile, NewFile: newFile, Diff: scan.Compare(old, new),
 	}

@@ -38,6 +38,7 @@ type scanFlags struct {
 	explain       string
 	saveInventory string
 	probes        probeFlags
+	fleet         fleetFlags
 	// reports is the kind of the reports to keep in the cluster, "off" for none.
 	reports string
 	// alerts is how long KubeArmor is listened to, 0 for not at all.
@@ -48,9 +49,10 @@ func (a *app) scanCommand() *cobra.Command {
 	f := &scanFlags{kube: genericclioptions.NewConfigFlags(true)}
 	cmd := &cobra.Command{
 		Use:   "scan",
-		Short: "Audit a cluster, manifests, the demo cluster, or an earlier run",
-		Long: `Audit a cluster (all namespaces, unless -n is given), manifests (-f), the demo
-cluster (--demo), or render an earlier run's events again (--from).`,
+		Short: "Audit a cluster or several, manifests, the demo cluster, or an earlier run",
+		Long: `Audit a cluster (all namespaces, unless -n is given), several clusters side by side
+(--contexts, --all-contexts), manifests (-f), the demo cluster (--demo), or render an
+earlier run's events again (--from).`,
 		Example: `  escape-scanner scan --demo
   escape-scanner scan -n payments --level restricted
   escape-scanner scan -f deploy/ -o table -o sarif=escape-scanner.sarif
@@ -59,6 +61,7 @@ cluster (--demo), or render an earlier run's events again (--from).`,
   escape-scanner scan --explain payments/Deployment/api
   escape-scanner scan --save-inventory cluster.jsonl
   escape-scanner scan --alerts 30s
+  escape-scanner scan --contexts prod-eu,prod-us -o table -o jsonl=fleet.jsonl
   escape-scanner scan --from run.jsonl -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -84,6 +87,9 @@ cluster (--demo), or render an earlier run's events again (--from).`,
 // validate refuses what cannot be meant together.
 func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if err := f.validateEmpty(cmd); err != nil {
+		return err
+	}
+	if err := f.fleet.validate(cmd, f.kube, cfg); err != nil {
 		return err
 	}
 	var sources []string
@@ -241,7 +247,8 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 			outs.discard()
 		}
 	}()
-	tally := scan.NewTally(outs.handler)
+	troubles := newClusterTroubles(outs.handler)
+	tally := scan.NewTally(troubles)
 	var chain scan.Handler = tally
 	if known != nil {
 		chain = scan.NewOnly(known, chain)
@@ -260,6 +267,9 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 		return fmt.Errorf("output: %w", err)
 	}
 	outs.places = nil
+	if err := a.concludeFleet(tally.Clusters(), troubles); err != nil {
+		return err
+	}
 	return a.conclude(tally.End(), cfg)
 }
 
@@ -272,6 +282,8 @@ func (a *app) feed(ctx context.Context, f *scanFlags, cfg *config.Config, h scan
 		return a.scanManifests(ctx, f.files, cfg, h)
 	case f.demo:
 		return a.scanDemo(ctx, f, cfg, h)
+	case f.fleet.asked():
+		return a.scanFleet(ctx, f, cfg, h)
 	default:
 		return a.scanCluster(ctx, f, cfg, h)
 	}

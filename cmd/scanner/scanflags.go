@@ -24,6 +24,10 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
 	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "audit")
+	fleet := newFlagSet()
+	fleet.StringSliceVar(&f.fleet.contexts, flagContexts, nil, "audit the clusters of these `CONTEXTS` of the kubeconfig, separated by commas, in this order")
+	fleet.BoolVar(&f.fleet.all, flagAllContexts, false, "audit the clusters of all contexts of the kubeconfig")
+	config.AddFlagsOf(fleet, config.KeyParallel)
 
 	how := newFlagSet()
 	config.AddFlags(how)
@@ -33,7 +37,7 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	f.probes.add(closer)
 	groups := []flagGroup{
 		{"What is audited", what}, {"How it is judged and written", how},
-		{"Looking closer, each with rights of its own", closer}, {"Which cluster, as with kubectl", cluster},
+		{"Looking closer, each with rights of its own", closer}, {"Several clusters in one run", fleet}, {"Which cluster, as with kubectl", cluster},
 	}
 	for _, g := range groups {
 		cmd.Flags().AddFlagSet(g.flags)

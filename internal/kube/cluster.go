@@ -57,11 +57,18 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 	// The API server has its own fairness; a limit of the client's would only add
 	// to the time of a scan.
 	config.QPS, config.Burst = 200, 400
-	client, err := kubernetes.NewForConfig(config)
+	if config.UserAgent == "" {
+		config.UserAgent = rest.DefaultKubernetesUserAgent()
+	}
+	transport, err := httpClient(config)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfigAndClient(config, transport)
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
 	}
-	metaClient, err := metadata.NewForConfig(config)
+	metaClient, err := metadata.NewForConfigAndClient(config, transport)
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
 	}
