@@ -234,6 +234,10 @@ func (a *applier) giveOwners(object *unstructured.Unstructured) error {
 		}
 		owner := a.made[strings.Join([]string{o.APIVersion, o.Kind, object.GetNamespace(), o.Name}, "/")]
 		if owner == nil {
+			// Nodes own the pods that their kubelets run by themselves.
+			owner = a.made[strings.Join([]string{o.APIVersion, o.Kind, "", o.Name}, "/")]
+		}
+		if owner == nil {
 			return fmt.Errorf("owner %s %s is not among the objects: give a uid to have one that does not exist", o.Kind, o.Name)
 		}
 		o.UID = owner.GetUID()

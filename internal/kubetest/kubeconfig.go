@@ -46,6 +46,7 @@ func KubeconfigOf(tb testing.TB, contexts ...Context) string {
 		file.AuthInfos[context.Name] = &clientcmdapi.AuthInfo{
 			ClientCertificateData: context.Config.CertData,
 			ClientKeyData:         context.Config.KeyData,
+			Token:                 context.Config.BearerToken,
 		}
 	}
 	path := filepath.Join(tb.TempDir(), "kubeconfig")
