@@ -171,7 +171,7 @@ func (s *sarifReport) leave(p *sarifPart, findings []*scan.Finding, why string) 
 func (s *sarifReport) encoded(parts []*sarifPart) ([]runJSON, error) {
 	runs := make([]runJSON, len(parts))
 	for i, p := range parts {
-		rules := newRuleTable(s.opts.Rules, p.findings)
+		rules := newRuleTable(&s.opts, p.findings)
 		results, err := s.encodeResults(p, rules)
 		if err != nil {
 			return nil, err

@@ -56,7 +56,7 @@ func (s *sarifReport) encodeResults(p *sarifPart, rules *ruleTable) ([]json.RawM
 // that have them.
 func (p *sarifPart) result(f *scan.Finding, rule int, fingerprint string) resultJSON {
 	path := p.layers.of(f)
-	r := sarif.NewRuleResult(validUTF8(f.Rule)).
+	r := sarif.NewRuleResult(Clean(f.Rule)).
 		WithRuleIndex(rule).
 		WithKind("fail").
 		WithLevel(level(f.Severity)).

@@ -24,7 +24,8 @@ type ruleTable struct {
 	index       map[string]int
 }
 
-func newRuleTable(rules []scan.Rule, findings []*scan.Finding) *ruleTable {
+func newRuleTable(opts *SARIFOptions, findings []*scan.Finding) *ruleTable {
+	rules := opts.Rules
 	records := make(map[string]scan.Rule, len(rules))
 	for _, r := range rules {
 		records[r.ID] = r
@@ -38,7 +39,7 @@ func newRuleTable(rules []scan.Rule, findings []*scan.Finding) *ruleTable {
 		t.index[f.Rule] = -1
 		record, ok := records[f.Rule]
 		if !ok {
-			record = strangeRule(f)
+			record = strangeRule(f, opts.InformationURI)
 		}
 		used = append(used, record)
 	}
@@ -51,17 +52,17 @@ func newRuleTable(rules []scan.Rule, findings []*scan.Finding) *ruleTable {
 }
 
 // strangeRule makes a record for a rule of which only a finding is known, as in
-// a stream of another version.
-func strangeRule(f *scan.Finding) scan.Rule {
+// a stream of another version. It leads to the tool's page.
+func strangeRule(f *scan.Finding, page string) scan.Rule {
 	return scan.Rule{
 		ID: f.Rule, Category: f.Category, Level: f.Level, Title: f.Title,
-		Description: f.Title, Severity: f.Severity,
+		Description: f.Title, Severity: f.Severity, HelpURL: page,
 	}
 }
 
 func descriptor(r scan.Rule) *sarif.ReportingDescriptor {
 	title := cmp.Or(Clean(r.Title), Clean(r.ID))
-	d := sarif.NewRule(validUTF8(r.ID)).
+	d := sarif.NewRule(Clean(r.ID)).
 		WithName(ruleName(r)).
 		WithShortDescription(sarif.NewMultiformatMessageString(limitRunes(title, maxText))).
 		WithFullDescription(sarif.NewMultiformatMessageString(limitRunes(cmp.Or(prose(r.Description), title), maxText))).
