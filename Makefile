@@ -29,7 +29,7 @@ controlplane: ## Put the tests' kube-apiserver, etcd and CRDs in bin/
 	./hack/crds.sh
 
 .PHONY: test
-test: controlplane ## Run all tests with the race detector, then every fuzz target briefly
+test: controlplane helm ## Run all tests with the race detector, then every fuzz target briefly
 	$(GO) test -race -timeout 25m ./...
 	./hack/fuzz.sh 500x 1
 
@@ -47,7 +47,7 @@ bench: controlplane ## Run the benchmarks; COUNT=n times, BENCH=regexp
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./...
 
 .PHONY: golden
-golden: controlplane ## Write golden files and generated docs anew
+golden: controlplane helm ## Write golden files and generated docs anew
 	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n 1 dirname | sort -u) -update
 
 .PHONY: docs

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts the CustomResourceDefinitions of KubeArmor, Kyverno and OpenReports, those that
-# the tests install in their API server, in bin/crds. They are taken from the modules that
+# Puts the CustomResourceDefinitions of KubeArmor, Kyverno, OpenReports and the Prometheus
+# operator, those that the tests install in their API server, in bin/crds. They are taken from the modules that
 # hack/crds/go.mod pins. Does nothing when they are there and up to date.
 set -eu
 
@@ -32,17 +32,18 @@ trap 'rm -rf "$new"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# take NAME MODULE FOLDER copies the folder of a module.
+# take NAME MODULE FOLDER [FILES] copies the folder of a module, or some of its files.
 take() {
 	dir=$(cd "$module" && go list -m -f '{{.Dir}}' "$2")
 	mkdir -p "$new/$1"
-	cp "$dir/$3"/*.yaml "$new/$1/" || die "$2 has no CustomResourceDefinitions in $3"
+	cp "$dir/$3"/${4:-*.yaml} "$new/$1/" || die "$2 has no CustomResourceDefinitions in $3"
 }
 take kubearmor github.com/kubearmor/KubeArmor/pkg/KubeArmorController config/crd/bases
 take kyverno github.com/kyverno/kyverno config/crds/kyverno
 take kyverno github.com/kyverno/kyverno config/crds/policies.kyverno.io
 take policyreport github.com/kyverno/kyverno config/crds/policyreport
 take openreports github.com/openreports/reports-api config/crd
+take prometheus github.com/prometheus-operator/prometheus-operator example/prometheus-operator-crd monitoring.coreos.com_servicemonitors.yaml
 # The files of the module cache are read-only.
 chmod -R u+w "$new"
 chmod 755 "$new"

@@ -17,6 +17,7 @@ var rooms = map[string][]string{
 	"hack/shots":         {},
 	"internal/armor":     {"scan"},
 	"internal/armortest": {},
+	"internal/charttest": {},
 	"internal/demo":      {},
 	"internal/house":     {},
 	"internal/kube":      {"scan", "remediate"},
@@ -38,7 +39,7 @@ var rooms = map[string][]string{
 }
 
 // testOnly are packages that only tests import.
-var testOnly = []string{"internal/armortest", "internal/kubetest", "internal/house", "internal/oracle"}
+var testOnly = []string{"internal/armortest", "internal/charttest", "internal/kubetest", "internal/house", "internal/oracle"}
 
 // owners are packages of others, by the beginnings of their paths, that only
 // some rooms may import.

@@ -57,6 +57,8 @@ func (p Permission) same(other Permission) bool {
 type Looks struct {
 	// Agents are read by exec, and Images looked into by exec.
 	Agents, Images bool
+	// AgentNamespace is where KubeArmor's agents are, empty where that is not known.
+	AgentNamespace string
 	// AskServer is a dry run for each pod.
 	AskServer bool
 	// ProbeNamespace is where nodes are checked from, empty for no check.
@@ -137,7 +139,7 @@ func needsOf(looks Looks, namespaces []string) []Permission {
 	exec := Permission{Verb: "create", Resource: "pods", Subresource: "exec"}
 	if looks.Agents {
 		exec.For = "what KubeArmor's agents say of their nodes (--kubearmor-exec)"
-		in([]string{metav1.NamespaceAll}, exec)
+		in([]string{looks.AgentNamespace}, exec)
 	}
 	if looks.Images {
 		exec.For = "which programs are behind the paths that policies name (--inspect-images)"

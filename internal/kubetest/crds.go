@@ -19,6 +19,7 @@ const (
 	Kyverno      CRDs = "kyverno"
 	PolicyReport CRDs = "policyreport"
 	OpenReports  CRDs = "openreports"
+	Prometheus   CRDs = "prometheus"
 )
 
 // InstallCRDs installs the sets and returns when the server serves them. What is

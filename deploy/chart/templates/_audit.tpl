@@ -13,6 +13,12 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 {{- define "escape-scanner.auditArgs" -}}
 {{- $a := .Values.audit -}}
 {{- $out := $a.outputs -}}
+{{- if and $a.alerts (not .Values.kubearmor.enabled) }}
+{{- fail "audit.alerts: needs kubearmor.enabled, or nobody is listened to" }}
+{{- end }}
+{{- if and (eq $out.stdout "none") (not $out.files.enabled) (not $out.s3.enabled) }}
+{{- fail "audit.outputs.stdout: none leaves no output; enable files or s3, or write the table" }}
+{{- end }}
 - scan
 {{- if include "escape-scanner.hasConfig" . }}
 - --config=/etc/escape-scanner/config.yaml
@@ -51,6 +57,9 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 - --s3-region={{ . }}
 {{- end }}
 - --s3-addressing={{ $out.s3.addressing }}
+{{- if $out.s3.caConfigMap }}
+- --s3-ca=/etc/escape-scanner-s3/{{ $out.s3.caKey }}
+{{- end }}
 {{- end }}
 {{- if ne $out.reports "off" }}
 - --reports={{ $out.reports }}
@@ -70,6 +79,11 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 {{- end }}
 {{- if $a.askServer }}
 - --ask-server
+{{- end }}
+{{- if $a.probeNodes.enabled }}
+- --probe-nodes
+- --probe-image={{ include "escape-scanner.image" . }}
+- --probe-namespace={{ $a.probeNodes.namespace }}
 {{- end }}
 {{- range $a.extraArgs }}
 - {{ . | quote }}
@@ -102,6 +116,13 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
     secretKeyRef:
       name: {{ .existingSecret }}
       key: {{ .secretAccessKeyKey }}
+{{- if .sessionTokenKey }}
+- name: AWS_SESSION_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .sessionTokenKey }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -115,6 +136,16 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
   subPath: {{ . }}
   {{- end }}
 {{- end }}
+{{- if $out.s3.enabled }}
+# An object has to be whole before it is sent.
+- name: tmp
+  mountPath: /tmp
+{{- if $out.s3.caConfigMap }}
+- name: s3-ca
+  mountPath: /etc/escape-scanner-s3
+  readOnly: true
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "escape-scanner.auditVolumes" -}}
@@ -124,5 +155,15 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 - name: reports
   persistentVolumeClaim:
     claimName: {{ $out.files.existingClaim | default (include "escape-scanner.component" (dict "root" $ "component" "audit")) }}
+{{- end }}
+{{- if $out.s3.enabled }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 1Gi
+{{- with $out.s3.caConfigMap }}
+- name: s3-ca
+  configMap:
+    name: {{ . }}
+{{- end }}
 {{- end }}
 {{- end -}}

@@ -65,6 +65,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- if and .root.Values.kubearmor.enabled (or (eq .component "watch") .root.Values.audit.alerts) -}}yes{{- end -}}
 {{- end -}}
 
+{{/* The port of a URL, or of HOST:PORT. */}}
+{{- define "escape-scanner.port" -}}
+{{- $host := . | regexFind "^([a-z]+://)?[^/?]*" -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- $port | default (ternary "80" "443" (hasPrefix "http://" $host)) -}}
+{{- end -}}
+
 {{/* Where the node probe runs. */}}
 {{- define "escape-scanner.probeNamespace" -}}
 {{- .Values.nodeProbe.namespace.name | default (printf "%s-node-probe" .Release.Namespace | trunc 63 | trimSuffix "-") -}}

@@ -32,6 +32,9 @@
 {{- if $w.events }}
 - --events
 {{- end }}
+{{- if and $w.webhook.existingSecret (not $w.webhook.url) (not $w.webhook.urlKey) }}
+{{- fail "watch.webhook: needs url or urlKey, or there is nothing to send to" }}
+{{- end }}
 {{- if or $w.webhook.url $w.webhook.existingSecret }}
 - --webhook-severity={{ $w.webhook.severity }}
 {{- with $w.webhook.url }}
