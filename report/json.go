@@ -10,7 +10,8 @@ import (
 )
 
 // NewJSONL returns a handler that writes the stream as it is, one event a line:
-// the native format, which Replay reads back.
+// the native format, which Replay reads back. How far reading has come is no result and
+// is left out.
 func NewJSONL(w io.Writer) scan.Handler {
 	return &jsonl{enc: newEncoder(w)}
 }
@@ -20,6 +21,9 @@ type jsonl struct{ enc *encoder }
 func (j *jsonl) Handle(e scan.Event) error {
 	if _, err := kindOf(e); err != nil {
 		return fmt.Errorf("jsonl: %w", err)
+	}
+	if e.Progress != nil {
+		return nil
 	}
 	line := eventJSON{Event: e}
 	if e.Finding != nil {
@@ -127,6 +131,7 @@ func kindOf(e scan.Event) (string, error) {
 		{"resolved", e.Resolved != nil},
 		{"verdict", e.Verdict != nil},
 		{"failure", e.Failure != nil},
+		{"part", e.Part != nil},
 		{"alert", e.Alert != nil},
 		{"lost", e.Lost != nil},
 		{"picture", e.Picture != nil},

@@ -48,6 +48,8 @@ type replayer struct {
 	last     time.Time
 	// fleet is nil in the stream of one cluster.
 	fleet *replayedFleet
+	// shard is nil where results are wanted.
+	shard *replayedShard
 }
 
 // handlerError keeps an error of the handler apart from those of the stream.
@@ -208,6 +210,8 @@ func decodeKind(dec *json.Decoder, kind string) (e scan.Event, err error) {
 		e.Verdict, err = decode[scan.WorkloadVerdict](dec)
 	case "failure":
 		e.Failure, err = decode[scan.Failure](dec)
+	case "part":
+		e.Part, err = decode[scan.Part](dec)
 	case "alert":
 		e.Alert, err = decode[scan.Alert](dec)
 	case "lost":

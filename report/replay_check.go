@@ -35,6 +35,8 @@ func checkEvent(e scan.Event) error {
 		kind, err = "verdict", checkVerdict(e.Verdict)
 	case e.Resolved != nil:
 		kind, err = "resolved", checkResolved(e.Resolved)
+	case e.Part != nil:
+		kind, err = "part", checkPart(e.Part)
 	case e.Alert != nil:
 		kind, err = "alert", checkAlert(e.Alert)
 	case e.Lost != nil:
@@ -68,13 +70,22 @@ func checkEdits(f *scan.Finding) error {
 
 func checkVerdict(v *scan.WorkloadVerdict) error {
 	err := firstError(known("", v.Verdict, scan.Verdicts()...), knownVerdict("was ", v.Was))
-	l := v.Layers
-	if l == nil || err != nil {
+	if v.Layers == nil || err != nil {
 		return err
 	}
+	return checkLayers(v.Layers, false)
+}
+
+// checkLayers checks what the layers say. Where it is part of a shard, admission is told
+// apart from them.
+func checkLayers(l *scan.Layers, part bool) error {
+	var err error
+	if !part {
+		err = knownAdmission("admission ", l.Admission.Answer)
+	}
 	err = firstError(
-		knownAdmission("admission ", l.Admission.Answer),
-		known("reopen ", l.Reopen, admission.Refuses, admission.Admits, admission.Unknown, ""),
+		err,
+		knownReopen(l.Reopen),
 		knownKernel("set ", l.Runtime.Set),
 		knownKernel("kernel capabilities ", l.Kernel.Capabilities),
 		knownKernel("kernel processes ", l.Kernel.Processes),
@@ -90,12 +101,20 @@ func checkVerdict(v *scan.WorkloadVerdict) error {
 	}
 	for i := range l.Paths {
 		p := &l.Paths[i]
-		err = firstError(err, known("state ", p.State, scan.PathOpen, scan.PathUnknown, scan.PathStopped))
-		for _, cell := range [...]*scan.Cell{&p.Admission, &p.Runtime, &p.Kernel} {
-			err = firstError(err, known("answer ", cell.Answer, scan.StopsYes, scan.StopsNo, scan.StopsUnknown), knownGrade(cell.Grade))
+		err = firstError(err, known("state ", p.State, scan.PathOpen, scan.PathUnknown, scan.PathStopped), checkCell(&p.Runtime), checkCell(&p.Kernel))
+		if !part {
+			err = firstError(err, checkCell(&p.Admission))
 		}
 	}
 	return err
+}
+
+func checkCell(c *scan.Cell) error {
+	return firstError(known("answer ", c.Answer, scan.StopsYes, scan.StopsNo, scan.StopsUnknown), knownGrade(c.Grade))
+}
+
+func knownReopen(a admission.Answer) error {
+	return known("reopen ", a, admission.Refuses, admission.Admits, admission.Unknown, "")
 }
 
 // checkResolved refuses what does not say what is gone: it would stay in the picture.

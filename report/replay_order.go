@@ -47,7 +47,7 @@ func (p *replayer) give(e scan.Event) error {
 	if err := p.checkOrder(e); err != nil {
 		return err
 	}
-	if err := checkEvent(e); err != nil {
+	if err := firstError(checkEvent(e), p.checkShard(e)); err != nil {
 		return err
 	}
 	if e.Start != nil {

@@ -183,6 +183,10 @@ func eventTypes() map[string]reflect.Type {
 		"resolved": reflect.TypeFor[scan.Resolved](), "findingRef": reflect.TypeFor[scan.FindingRef](), "policyName": reflect.TypeFor[scan.PolicyRef](),
 		"failureRef": reflect.TypeFor[scan.FailureRef](), "alert": reflect.TypeFor[scan.Alert](), "lost": reflect.TypeFor[scan.Lost](),
 		"kernelLayer": reflect.TypeFor[scan.KernelLayer](), "pathLayers": reflect.TypeFor[scan.PathLayers](), "cell": reflect.TypeFor[scan.Cell](),
+		"shard": reflect.TypeFor[scan.Shard](), "part": reflect.TypeFor[scan.Part](), "outline": reflect.TypeFor[scan.Outline](),
+		"runtimeOutline": reflect.TypeFor[scan.RuntimeOutline](), "admissionOutline": reflect.TypeFor[scan.AdmissionOutline](),
+		"shardCounts": reflect.TypeFor[scan.ShardCounts](), "halves": reflect.TypeFor[scan.Halves](), "shardRow": reflect.TypeFor[scan.ShardRow](),
+		"shardSource": reflect.TypeFor[scan.ShardSource](), "admitted": reflect.TypeFor[scan.Admitted](), "admittedPath": reflect.TypeFor[scan.AdmittedPath](),
 	}
 }
 
