@@ -55,23 +55,25 @@ func TestSARIFFollowsTheSchema(t *testing.T) {
 // sarifFile is what GitHub code scanning reads of a file.
 type sarifFile struct {
 	Version string
-	Runs    []struct {
-		Tool struct {
-			Driver struct {
-				Name, Version string
-				Rules         []sarifRule
-			}
+	Runs    []sarifRun
+}
+
+type sarifRun struct {
+	Tool struct {
+		Driver struct {
+			Name, Version string
+			Rules         []sarifRule
 		}
-		AutomationDetails struct{ ID string }
-		Invocations       []struct {
-			ExecutionSuccessful        bool
-			ToolExecutionNotifications []struct {
-				Level   string
-				Message struct{ Text string }
-			}
-		}
-		Results []sarifResult
 	}
+	AutomationDetails struct{ ID string }
+	Invocations       []struct {
+		ExecutionSuccessful        bool
+		ToolExecutionNotifications []struct {
+			Level   string
+			Message struct{ Text string }
+		}
+	}
+	Results []sarifResult
 }
 
 type sarifRule struct {

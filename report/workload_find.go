@@ -30,7 +30,8 @@ func ParseWorkload(s string) (scan.Workload, error) {
 // NewExplain returns a handler that writes, at the end of the run, the reasoning
 // about one workload, as ExplainWorkload does. The workload is NAMESPACE/KIND/NAME;
 // the kind is matched whatever its case. When the run has no such workload, the
-// handling of End fails with ErrNoWorkload and the names that come near.
+// handling of End fails with ErrNoWorkload and the names that come near. Of a fleet it
+// is the reasoning for each cluster that has such a workload.
 func NewExplain(w io.Writer, workload string, width int) scan.Handler {
 	want, err := ParseWorkload(workload)
 	return &explainer{w: w, width: width, want: want, err: err, near: nearest{to: want}}
@@ -41,9 +42,12 @@ type explainer struct {
 	width int
 	want  scan.Workload
 	err   error
-	// in has, until the end, all policies, nodes and failures of the run.
+	// in has, until the end of the run or of its cluster, all policies, nodes and failures.
 	in   Explained
 	near nearest
+	// found are the clusters of a fleet that have the workload, failures those of all others.
+	found    []Explained
+	failures []*scan.Failure
 }
 
 func (x *explainer) Handle(e scan.Event) error {
@@ -65,10 +69,39 @@ func (x *explainer) Handle(e scan.Event) error {
 		x.in.Verdicts = append(x.in.Verdicts, e.Verdict)
 	case e.Verdict != nil:
 		x.near.add(e.Verdict.Workload)
+	case e.Cluster != nil:
+		x.closeCluster(e.Cluster)
 	case e.End != nil:
 		return x.end(e.End)
 	}
 	return nil
+}
+
+// closeCluster keeps what a cluster of a fleet has of the workload.
+func (x *explainer) closeCluster(run *scan.ClusterRun) {
+	in := x.in
+	x.in = Explained{Start: in.Start}
+	if len(in.Verdicts) == 0 {
+		x.failures = append(x.failures, in.Failures...)
+		return
+	}
+	if run.Start != nil {
+		in.Start = run.Start
+	}
+	x.found = append(x.found, x.concerning(in, &run.End))
+}
+
+// concerning leaves of what was read what concerns the workload.
+func (x *explainer) concerning(in Explained, end *scan.End) Explained {
+	in.Incomplete = end.Incomplete || end.Interrupted
+	in.Failures = slices.DeleteFunc(in.Failures, func(f *scan.Failure) bool {
+		return f.Namespace != "" && f.Namespace != x.want.Namespace
+	})
+	if len(in.Verdicts) > 0 {
+		in.Workload = in.Verdicts[0].Workload
+		in.concern()
+	}
+	return in
 }
 
 func (x *explainer) matches(w scan.Workload) bool {
@@ -76,15 +109,27 @@ func (x *explainer) matches(w scan.Workload) bool {
 }
 
 func (x *explainer) end(end *scan.End) error {
-	x.in.Incomplete = end.Incomplete || end.Interrupted
-	x.in.Failures = slices.DeleteFunc(x.in.Failures, func(f *scan.Failure) bool {
-		return f.Namespace != "" && f.Namespace != x.want.Namespace
-	})
+	for i, in := range x.found {
+		heading := newExplained(in, x.width)
+		if i > 0 {
+			heading.newline()
+		}
+		heading.row(0, 2, span{text: "cluster " + Clean(in.Workload.Cluster)})
+		if _, err := x.w.Write(heading.out.Bytes()); err != nil {
+			return fmt.Errorf("explain %s: %w", Clean(x.want.String()), err)
+		}
+		if err := ExplainWorkload(x.w, in, x.width); err != nil {
+			return err
+		}
+	}
+	if len(x.found) > 0 {
+		return nil
+	}
+	x.in.Failures = append(x.failures, x.in.Failures...)
+	x.in = x.concerning(x.in, end)
 	if len(x.in.Verdicts) == 0 {
 		return x.missing()
 	}
-	x.in.Workload = x.in.Verdicts[0].Workload
-	x.in.concern()
 	return ExplainWorkload(x.w, x.in, x.width)
 }
 
@@ -101,7 +146,7 @@ func (x *explainer) missing() error {
 				why += fmt.Sprintf(", and %d more could not be read", len(x.in.Failures)-i)
 				break
 			}
-			why += ", " + Clean(f.Subject) + " could not be read (" + Clean(string(f.Reason)) + ")"
+			why += ", " + suffixed("", Clean(f.Cluster), ": ") + Clean(f.Subject) + " could not be read (" + Clean(string(f.Reason)) + ")"
 		}
 	}
 	return fmt.Errorf("explain %s: %w%s", Clean(x.want.String()), ErrNoWorkload, why)
