@@ -45,7 +45,7 @@ func (s *replayedShard) check(e scan.Event) error {
 	case part == nil:
 		kind, _ := kindOf(e)
 		return fmt.Errorf("%s: a shard has no such events", kind)
-	case part.Around != nil && !s.around:
+	case part.Around != nil && !s.counted:
 		s.around = true
 	case part.Counts != nil && s.around && !s.counted:
 		s.counted = true

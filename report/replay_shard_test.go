@@ -92,7 +92,7 @@ func TestReplayShardRefuses(t *testing.T) {
 		"no counts":      {start + around + end, "parts of the shard are missing"},
 		"no around":      {start + counts + row + end, "out of its order"},
 		"rows first":     {start + around + row + counts + end, "out of its order"},
-		"two arounds":    {start + around + around + counts + end, "out of its order"},
+		"around later":   {start + around + counts + around + end, "out of its order"},
 		"two counts":     {start + around + counts + counts + end, "out of its order"},
 		"results":        {start + around + counts + findingLine + end, "finding: a shard has no such events"},
 		"no such place":  {start + around + counts + strings.Replace(row, `[1,0]`, `[1,1]`, 1) + end, "a place that is not in the row"},

@@ -48,6 +48,36 @@ func (s *surroundings) outline(cluster string, rules *ruleIndex, scope policySco
 	return o
 }
 
+// Add takes in another piece of the outline.
+func (o *Outline) Add(more *Outline) {
+	o.Nodes = append(o.Nodes, more.Nodes...)
+	o.Runtime = append(o.Runtime, more.Runtime...)
+	o.Admission = append(o.Admission, more.Admission...)
+	o.Findings = append(o.Findings, more.Findings...)
+}
+
+// pieces are at least one, none of them too long for a line.
+func (o *Outline) pieces() []*Outline {
+	const most = 200
+	var pieces []*Outline
+	rest := *o
+	for len(pieces) == 0 || len(rest.Nodes)+len(rest.Runtime)+len(rest.Admission)+len(rest.Findings) > 0 {
+		p := &Outline{}
+		p.Nodes, rest.Nodes = cutList(rest.Nodes, most)
+		p.Runtime, rest.Runtime = cutList(rest.Runtime, most)
+		p.Admission, rest.Admission = cutList(rest.Admission, most)
+		p.Findings, rest.Findings = cutList(rest.Findings, most)
+		pieces = append(pieces, p)
+	}
+	return pieces
+}
+
+// cutList takes a list apart behind at most so many.
+func cutList[T any](list []T, most int) (head, rest []T) {
+	n := min(most, len(list))
+	return list[:n:n], list[n:]
+}
+
 // crowded are the nodes on which more containers run than are enforced, in order.
 func (s *surroundings) crowded() []string {
 	var names []string

@@ -11,8 +11,8 @@ import (
 )
 
 // Part is a piece of what one shard found, of which Join makes results: exactly one of
-// its fields is set. A shard tells Around, then Counts, then its rows in their order. It
-// tells no verdicts, for they may hang on what other shards see: on how many containers
+// its fields is set. A shard tells Around, in one piece or several, then Counts, then its
+// rows in their order. It tells no verdicts, for they may hang on what other shards see: on how many containers
 // run on a node, for instance.
 type Part struct {
 	// Around is what stands around the pods of all shards.

@@ -26,8 +26,10 @@ func (r *clusterRun) endShard(ctx context.Context) error {
 		return r.interrupted()
 	}
 	counts := r.shardCounts()
-	if err := r.send(Event{Part: &Part{Around: r.outline()}}); err != nil {
-		return err
+	for _, piece := range r.outline().pieces() {
+		if err := r.send(Event{Part: &Part{Around: piece}}); err != nil {
+			return err
+		}
 	}
 	if err := r.send(Event{Part: &Part{Counts: counts}}); err != nil {
 		return err

@@ -73,10 +73,13 @@ func recordedRun(t *testing.T, name string, r *recorder) ShardRun {
 				rows = append(rows, p.Row)
 				continue
 			}
-			if p.Around != nil {
-				run.Around = p.Around
-			} else {
+			switch {
+			case p.Counts != nil:
 				run.Counts = p.Counts
+			case run.Around == nil:
+				run.Around = p.Around
+			default:
+				run.Around.Add(p.Around)
 			}
 		}
 	}

@@ -117,7 +117,7 @@ with 0.`,
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl escape-scanner"}
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
-	root.AddCommand(a.scanCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand(), a.manCommand())
+	root.AddCommand(a.scanCommand(), a.mergeCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand(), a.manCommand())
 	completeClusters(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")

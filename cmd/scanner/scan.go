@@ -39,6 +39,7 @@ type scanFlags struct {
 	saveInventory string
 	probes        probeFlags
 	fleet         fleetFlags
+	shard         shardFlags
 	// reports is the kind of the reports to keep in the cluster, "off" for none.
 	reports string
 	// alerts is how long KubeArmor is listened to, 0 for not at all.
@@ -75,6 +76,9 @@ earlier run's events again (--from).`,
 				return err
 			}
 			if err := f.validate(cmd, cfg); err != nil {
+				return err
+			}
+			if err := f.shard.validate(cmd, cfg, a.env); err != nil {
 				return err
 			}
 			return a.scan(cmd.Context(), f, cfg)
@@ -180,8 +184,6 @@ func (f *scanFlags) clusterless(sources []string) string {
 func (f *scanFlags) validateText(cmd *cobra.Command, cfg *config.Config) error {
 	changed := cmd.Flags().Changed
 	switch {
-	case changed("explain") && f.explain == "":
-		return errors.New("--explain: want NAMESPACE/KIND/NAME, have nothing")
 	case changed("save-inventory") && f.saveInventory == "":
 		return errors.New("--save-inventory: want a file, have nothing")
 	case f.saveInventory != "" && (len(f.files) > 0 || f.from != "" || f.preflight):
@@ -189,10 +191,19 @@ func (f *scanFlags) validateText(cmd *cobra.Command, cfg *config.Config) error {
 	case f.explain != "" && f.preflight:
 		return errors.New("--explain and --preflight: use one of them")
 	}
-	if f.explain == "" {
+	return validateExplain(cmd, f.explain, cfg)
+}
+
+// validateExplain refuses what does not go with an explanation on standard output.
+func validateExplain(cmd *cobra.Command, explain string, cfg *config.Config) error {
+	changed := cmd.Flags().Changed
+	if explain == "" && changed("explain") {
+		return errors.New("--explain: want NAMESPACE/KIND/NAME, have nothing")
+	}
+	if explain == "" {
 		return nil
 	}
-	if _, err := report.ParseWorkload(f.explain); err != nil {
+	if _, err := report.ParseWorkload(explain); err != nil {
 		return fmt.Errorf("--explain: %w", err)
 	}
 	if !changed(config.KeyFailOn) {
@@ -225,20 +236,33 @@ func (f *scanFlags) validateEmpty(cmd *cobra.Command) error {
 // namespaces are those that -n names; several are separated by commas.
 func (f *scanFlags) namespaces() []string { return splitNames(*f.kube.Namespace) }
 
-// scan runs one audit: it opens the outputs, feeds them, and turns what they were
-// told into an exit code.
-func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err error) {
+// scan runs one audit, or what is asked for in its place.
+func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) error {
 	switch {
 	case f.preflight:
 		return a.preflight(ctx, f, cfg)
 	case f.probes.plansOnly():
 		return f.probes.writePlan(a.stdout)
+	case f.shard.is != nil:
+		return a.scanShard(ctx, f, cfg)
 	}
+	return a.audit(ctx, cfg, f.explain, func(h scan.Handler) error {
+		if f.from == "" {
+			// A replay carries its exceptions already.
+			h = scan.Except(exceptions(cfg), a.now(), h)
+		}
+		return a.feed(ctx, f, cfg, h)
+	})
+}
+
+// audit opens the outputs, lets feed tell them of a run, and turns what they were told
+// into an exit code.
+func (a *app) audit(ctx context.Context, cfg *config.Config, explain string, feed func(scan.Handler) error) (err error) {
 	known, err := a.knownFindings(cfg.Baseline)
 	if err != nil {
 		return err
 	}
-	outs, err := a.openOutputs(ctx, cfg, f.explain)
+	outs, err := a.openOutputs(ctx, cfg, explain)
 	if err != nil {
 		return err
 	}
@@ -253,11 +277,7 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) (err e
 	if known != nil {
 		chain = scan.NewOnly(known, chain)
 	}
-	if f.from == "" {
-		// A replay carries its exceptions already.
-		chain = scan.Except(exceptions(cfg), a.now(), chain)
-	}
-	if err := a.feed(ctx, f, cfg, chain); err != nil {
+	if err := feed(chain); err != nil {
 		if outs.unexplained != nil {
 			return outs.unexplained
 		}
@@ -347,7 +367,7 @@ func (a *app) knownFindings(name string) (*scan.Known, error) {
 func (a *app) clusterOptions(f *scanFlags, cfg *config.Config, start scan.Start) scan.ClusterOptions {
 	start.Selector, start.Alerts = f.selector, f.alerts > 0
 	return scan.ClusterOptions{
-		Start: start, Namespaces: f.namespaces(), Level: psa.Level(cfg.Level), PSSVersion: cfg.PSSVersion,
+		Shard: f.shard.is, Start: start, Namespaces: f.namespaces(), Level: psa.Level(cfg.Level), PSSVersion: cfg.PSSVersion,
 	}
 }
 
@@ -401,7 +421,7 @@ const withoutCluster = " (without a cluster, try --demo, or -f for manifests)"
 
 // scanSource scans a cluster, with the documents of --manifests beside it.
 func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, saveInventory string, cfg *config.Config, h scan.Handler) error {
-	if len(cfg.Manifests) > 0 {
+	if len(cfg.Manifests) > 0 && opts.Shard == nil {
 		index, failures, err := a.declarations(ctx, cfg.Manifests)
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.StringVar(&f.from, "from", "", "render an earlier run again: a `FILE` of -o jsonl or json, or - for standard input")
 	what.StringVar(&f.explain, "explain", "", "print the whole reasoning about one `WORKLOAD` (NAMESPACE/KIND/NAME) instead of the table")
 	what.StringVar(&f.saveInventory, "save-inventory", "", "save what was read of the cluster to a `FILE`, which -f reads back to the same verdicts; no secrets, values of environment variables or unread annotations")
+	f.shard.add(what)
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
 	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "audit")
@@ -42,16 +43,22 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	for _, g := range groups {
 		cmd.Flags().AddFlagSet(g.flags)
 	}
-	how.VisitAll(func(flag *pflag.Flag) {
+	completeWords(cmd, how)
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		return writeUsage(cmd.OutOrStderr(), cmd, groups, a.width(a.stdout))
+	})
+}
+
+// completeWords lets shells complete the words that flags of a command take, which has
+// them already.
+func completeWords(cmd *cobra.Command, flags *pflag.FlagSet) {
+	flags.VisitAll(func(flag *pflag.Flag) {
 		words := config.Words(flag.Name)
 		if len(words) == 0 {
 			return
 		}
 		// It fails only for a flag that is not there.
 		_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
-	})
-	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
-		return writeUsage(cmd.OutOrStderr(), cmd, groups, a.width(a.stdout))
 	})
 }
 
