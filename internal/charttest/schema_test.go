@@ -34,6 +34,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"audit.outputs.s3.endpoint=minio:9000", "/audit/outputs/s3/endpoint"},
 		{"audit.outputs.s3.key={{pod}}", "/audit/outputs/s3/key"},
 		{"audit.outputs.stdout=none", "audit.outputs.stdout: none leaves no output"},
+		{"audit.probeNodes.enabled=true,nodeProbe.enabled=true", "use one of them"},
 		{"audit.alerts=1m", "audit.alerts: needs kubearmor.enabled"},
 		{"audit.resources.limits.memory=lots", "/audit/resources/limits/memory"},
 		{"audit.serviceAccount.create=false", "audit.serviceAccount.name: needed"},

@@ -16,6 +16,9 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 {{- if and $a.alerts (not .Values.kubearmor.enabled) }}
 {{- fail "audit.alerts: needs kubearmor.enabled, or nobody is listened to" }}
 {{- end }}
+{{- if and $a.probeNodes.enabled .Values.nodeProbe.enabled }}
+{{- fail "audit.probeNodes.enabled and nodeProbe.enabled: use one of them, both tell the same" }}
+{{- end }}
 {{- if and (eq $out.stdout "none") (not $out.files.enabled) (not $out.s3.enabled) }}
 {{- fail "audit.outputs.stdout: none leaves no output; enable files or s3, or write the table" }}
 {{- end }}
