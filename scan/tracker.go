@@ -12,7 +12,8 @@ import (
 
 // TrackerOptions say what of a cluster is watched and by which rules.
 type TrackerOptions struct {
-	// Cluster is as for a scan. Declarations and Probes are not used.
+	// Cluster is as for a scan. Declarations are not used, and of Probes only Machines,
+	// which is asked whenever anything around the pods is other: it has to answer at once.
 	Cluster ClusterOptions
 	// Exceptions are those that hold at first.
 	Exceptions []Exception
@@ -119,7 +120,7 @@ func NewTracker(m Mirror, o TrackerOptions) *Tracker {
 	if o.Budget == 0 {
 		o.Budget = defaultBudget
 	}
-	o.Cluster.Probes, o.Cluster.Declarations = Probes{}, nil
+	o.Cluster.Probes, o.Cluster.Declarations = Probes{Machines: o.Cluster.Probes.Machines}, nil
 	return &Tracker{
 		opts: o, mirror: m, reading: newPodReading(o.Cluster.Namespaces, o.Cluster.Start.Selector), classes: nodeClasses{},
 		pods: map[PodName]*trackedPod{}, groups: map[groupKey]*trackedGroup{}, cohorts: map[cohort]*trackedCohort{}, rows: map[RowRef]*trackedRow{},

@@ -3,13 +3,18 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/escape-scanner/escape-scanner/internal/kube"
 	"github.com/escape-scanner/escape-scanner/internal/node"
 	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
@@ -18,6 +23,7 @@ import (
 func (a *app) nodeCommand() *cobra.Command {
 	var options node.Options
 	var format string
+	var every time.Duration
 	cmd := &cobra.Command{
 		Use: "node", Short: "Check the machine that this runs on: can its kernel enforce BPF-LSM?", Args: cobra.NoArgs,
 		Long: `Checks the machine that this runs on: whether its kernel can enforce the programs
@@ -32,14 +38,21 @@ unknown, unless it is no anyway.
 
 That a kernel can enforce does not say that KubeArmor does: scan tells that.
 
+With --every it goes on until it is stopped, and then ends with 0. That is for a
+DaemonSet, in whose pods' logs scan and watch read the reports (--node-probe-logs).
+
 Exit codes: 0 the kernel can enforce BPF-LSM, 1 it cannot, 2 wrong usage, 3 unknown.`,
 		Example: `  sudo escape-scanner node                      this machine
   escape-scanner node --load=false -o json      read only, for a program
   escape-scanner node --host-root /host         in a container that has the host's
-                                                root mounted on /host`,
+                                                root mounted on /host
+  escape-scanner node --every 1h --host-root /host --name "$NODE_NAME"`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
 				return fmt.Errorf("output %q: want text or json", format)
+			}
+			if err := validEvery(cmd.Flags(), every, format); err != nil {
+				return err
 			}
 			if options.Root != "" {
 				options.Root = a.path(options.Root)
@@ -49,6 +62,9 @@ Exit codes: 0 the kernel can enforce BPF-LSM, 1 it cannot, 2 wrong usage, 3 unkn
 					return fmt.Errorf("host root: %s: not a directory", options.Root)
 				}
 			}
+			if every > 0 {
+				return a.followMachine(cmd.Context(), options, every)
+			}
 			return a.writeMachine(format, node.Check(cmd.Context(), options, a.now()))
 		},
 	}
@@ -56,10 +72,56 @@ Exit codes: 0 the kernel can enforce BPF-LSM, 1 it cannot, 2 wrong usage, 3 unkn
 	flags.StringVar(&options.Root, "host-root", "", "directory on which the machine's root is mounted (default: /)")
 	flags.BoolVar(&options.Load, "load", true, "try whether a program that does nothing loads, attaches and is called")
 	flags.StringVar(&options.Name, "name", "", "the machine's name in the report (default: its host name)")
+	flags.DurationVar(&every, "every", 0, "check again and again after this `TIME` until stopped, and write each report as one line of json: what scan --node-probe-logs reads")
 	flags.StringVarP(&format, "output", "o", "text", "text or json")
 	// It fails only for a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// The bounds of --every. What reads the log takes reports of a longer interval for stale.
+const (
+	minEvery = time.Second
+	maxEvery = kube.MaxProbeInterval
+)
+
+func validEvery(flags *pflag.FlagSet, every time.Duration, format string) error {
+	switch {
+	case !flags.Changed("every"):
+		return nil
+	case every < minEvery || every > maxEvery:
+		return fmt.Errorf("--every %s: want %s to %s", every, minEvery, maxEvery)
+	case format == "text" && flags.Changed("output"):
+		return errors.New("--every and -o text: a report of --every is a line of json")
+	}
+	return nil
+}
+
+// followMachine writes a report now and after each interval until the context ends. What
+// cannot be read is in the report, and is no reason to stop.
+func (a *app) followMachine(ctx context.Context, options node.Options, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		m := node.Check(ctx, options, a.now())
+		m.EverySeconds = int64((every + time.Second - 1) / time.Second)
+		line, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			// What was read while it was stopped is not the whole.
+			return nil
+		}
+		if _, err := a.stdout.Write(append(line, '\n')); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // writeMachine writes a report, and ends the run with the code for its conclusion.

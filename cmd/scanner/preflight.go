@@ -17,7 +17,15 @@ func (a *app) preflight(ctx context.Context, f *scanFlags, cfg *config.Config) e
 	if err != nil {
 		return err
 	}
-	perms, err := cluster.Preflight(ctx, f.namespaces(), f.probes.looks())
+	looks := f.probes.looks()
+	if f.reports != reportsOff {
+		api, err := reportSink(cluster, f.reports, nil).Check(ctx)
+		if err != nil {
+			return clusterError(name, fmt.Errorf("--reports: %w", err))
+		}
+		looks.Reports = api.Group()
+	}
+	perms, err := cluster.Preflight(ctx, f.namespaces(), looks)
 	if err != nil {
 		return clusterError(name, err)
 	}

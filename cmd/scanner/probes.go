@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,8 @@ type probeFlags struct {
 	load               bool
 	image, namespace   string
 	timeout            time.Duration
+	// logs is the namespace of the node probe whose logs are read, empty for none.
+	logs string
 }
 
 func (f *probeFlags) add(fs *pflag.FlagSet) {
@@ -59,16 +62,35 @@ func (f *probeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.namespace, "probe-namespace", kube.DefaultProbeNamespace, "the `NAMESPACE` for --probe-nodes, which must admit pods with host directories")
 	fs.BoolVar(&f.load, "probe-load", false, "let --probe-nodes try to load a BPF program that does nothing, with the capabilities BPF and PERFMON")
 	fs.DurationVar(&f.timeout, "probe-timeout", kube.DefaultProbeTimeout, "how long nodes have to report to --probe-nodes")
+	addProbeLogs(fs, &f.logs)
+}
+
+func addProbeLogs(fs *pflag.FlagSet, namespace *string) {
+	fs.StringVar(namespace, "node-probe-logs", "", "read what the chart's node probe in this `NAMESPACE` says of each node's kernel in its log")
+}
+
+// validateProbeLogs refuses what cannot be the namespace of a node probe.
+func validateProbeLogs(fs *pflag.FlagSet, namespace string) error {
+	if !fs.Changed("node-probe-logs") {
+		return nil
+	}
+	if wrong := validation.IsDNS1123Label(namespace); len(wrong) > 0 {
+		return fmt.Errorf("--node-probe-logs %q: want the name of a namespace: %s", namespace, wrong[0])
+	}
+	return nil
 }
 
 // validate refuses what cannot be meant together. offline is the flag that makes the
 // run read no cluster, empty when it reads one.
 func (f *probeFlags) validate(fs *pflag.FlagSet, offline string) error {
-	names := []string{"kubearmor-exec", "inspect-images", "ask-server", "probe-nodes", "probe-image", "probe-namespace", "probe-load", "probe-timeout"}
+	names := []string{"kubearmor-exec", "inspect-images", "ask-server", "probe-nodes", "probe-image", "probe-namespace", "probe-load", "probe-timeout", "node-probe-logs"}
 	for _, name := range names {
 		if offline != "" && fs.Changed(name) {
 			return fmt.Errorf("--%s: asks a cluster, and %s reads none", name, offline)
 		}
+	}
+	if err := validateProbeLogs(fs, f.logs); err != nil {
+		return err
 	}
 	if !fs.Changed("probe-nodes") {
 		for _, name := range names {
@@ -79,6 +101,8 @@ func (f *probeFlags) validate(fs *pflag.FlagSet, offline string) error {
 		return nil
 	}
 	switch {
+	case f.logs != "":
+		return errors.New("--probe-nodes and --node-probe-logs: use one of them, both tell the same")
 	case f.nodes != probeRun && f.nodes != probePlan:
 		return fmt.Errorf("--probe-nodes=%s: want no value, or plan", f.nodes)
 	case strings.TrimSpace(f.image) == "":
@@ -94,7 +118,7 @@ func (f *probeFlags) validate(fs *pflag.FlagSet, offline string) error {
 
 // looks are what a preflight has to know of the flags.
 func (f *probeFlags) looks() kube.Looks {
-	looks := kube.Looks{Agents: f.exec, Images: f.inspect, AskServer: f.ask}
+	looks := kube.Looks{Agents: f.exec, Images: f.inspect, AskServer: f.ask, ProbeLogs: f.logs}
 	if f.nodes != "" {
 		looks.ProbeNamespace = f.namespace
 	}
@@ -156,7 +180,27 @@ func (f *probeFlags) probes(a *app, cluster *kube.Cluster) (scan.Probes, error) 
 			return cluster.ProbeNodes(ctx, probe, nodes)
 		}
 	}
+	if f.logs != "" {
+		p.Machines = func(ctx context.Context, nodes []string) (map[string]*kernel.Machine, map[string]string, error) {
+			reports, why, err := cluster.ProbeLogs(ctx, f.logs, a.now())
+			return reports, withoutProbe(nodes, reports, why, f.logs), err
+		}
+	}
 	return p, nil
+}
+
+// withoutProbe says of the nodes of which nothing is known why.
+func withoutProbe(nodes []string, reports map[string]*kernel.Machine, why map[string]string, namespace string) map[string]string {
+	all := maps.Clone(why)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, node := range nodes {
+		if reports[node] == nil && all[node] == "" {
+			all[node] = "no pod of the node probe runs there (namespace " + namespace + ")"
+		}
+	}
+	return all
 }
 
 func (a *app) probeData(cluster *kube.Cluster) func(context.Context, kernel.Agent) (*kernel.Probe, error) {

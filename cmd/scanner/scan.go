@@ -146,6 +146,13 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if err := f.validateAlerts(cmd, offline); err != nil {
 		return err
 	}
+	if err := f.validateReports(f.clusterless(sources)); err != nil {
+		return err
+	}
+	if f.clusterless(sources) != "" {
+		// What the environment calls the cluster is not what is read here.
+		cfg.ClusterName = ""
+	}
 	if out := cfg.Outputs(); f.preflight && (len(out) > 1 || out[0].File != "" || out[0].Format != "table" && out[0].Format != "json") {
 		return errors.New("--preflight: prints a table or json to standard output only")
 	}
@@ -246,13 +253,19 @@ func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) error 
 	case f.shard.is != nil:
 		return a.scanShard(ctx, f, cfg)
 	}
-	return a.audit(ctx, cfg, f.explain, func(h scan.Handler) error {
+	kept, err := a.keptReports(ctx, f, cfg)
+	if err != nil {
+		return err
+	}
+	err = a.audit(ctx, cfg, f.explain, func(h scan.Handler) error {
+		h = kept.beside(h)
 		if f.from == "" {
 			// A replay carries its exceptions already.
 			h = scan.Except(exceptions(cfg), a.now(), h)
 		}
 		return a.feed(ctx, f, cfg, h)
 	})
+	return kept.write(ctx, err)
 }
 
 // audit opens the outputs, lets feed tell them of a run, and turns what they were told

@@ -36,6 +36,7 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	closer.DurationVar(&f.alerts, "alerts", 0, "listen to KubeArmor for this `TIME`, and join what it reports to the workloads (the demo's alerts are all told)")
 	config.AddFlagsOf(closer, kubeArmorKeys()...)
 	f.probes.add(closer)
+	closer.StringVar(&f.reports, config.KeyReports, reportsOff, "write a report for each workload to the cluster: `KIND` is "+strings.Join(config.Words(config.KeyReports), ", "))
 	groups := []flagGroup{
 		{"What is audited", what}, {"How it is judged and written", how},
 		{"Looking closer, each with rights of its own", closer}, {"Several clusters in one run", fleet}, {"Which cluster, as with kubectl", cluster},

@@ -27,6 +27,8 @@ type watchFlags struct {
 	pace          float64
 	leaderID      string
 	rbac          bool
+	// probeLogs is the namespace of the node probe whose logs are read, empty for none.
+	probeLogs string
 }
 
 func newWatchFlags() watchFlags {
@@ -78,6 +80,7 @@ func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	what := newFlagSet()
 	what.BoolVar(&f.demo, "demo", false, "follow the demo cluster that is part of the program, with recorded attacks")
 	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "follow")
+	addProbeLogs(what, &f.probeLogs)
 
 	alerts := newFlagSet()
 	f.addAlerts(alerts)
@@ -157,13 +160,13 @@ func (f *watchFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	if f.demo {
 		return f.validateDemo(cmd, cfg)
 	}
-	return nil
+	return validateProbeLogs(cmd.Flags(), f.probeLogs)
 }
 
 // validateDemo refuses what would change a cluster that is none.
 func (f *watchFlags) validateDemo(cmd *cobra.Command, cfg *config.Config) error {
 	var wrong []string
-	for _, name := range []string{"context", "cluster", "server", "kubeconfig"} {
+	for _, name := range []string{"context", "cluster", "server", "kubeconfig", config.KeyClusterName, "node-probe-logs"} {
 		if cmd.Flags().Changed(name) {
 			wrong = append(wrong, "--"+name)
 		}

@@ -14,7 +14,7 @@ import (
 
 // watchWork is what the flags have a watch do.
 func (a *app) watchWork(f *watchFlags, cfg *config.Config) (kube.WatchWork, error) {
-	w := kube.WatchWork{Namespaces: splitNames(*f.kube.Namespace)}
+	w := kube.WatchWork{Namespaces: splitNames(*f.kube.Namespace), ProbeLogs: f.probeLogs}
 	if cfg.Watch.Reports != "off" {
 		w.Features = append(w.Features, kube.WatchReports)
 	}

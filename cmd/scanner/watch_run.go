@@ -38,6 +38,8 @@ type watcher struct {
 	live    *kube.Mirror
 	mirror  scan.Mirror
 
+	// probes keeps what the node probe says, nil where its logs are not read.
+	probes  *probeKeeper
 	folder  *alerts.Folder
 	heard   hearing
 	metrics *metrics.Metrics
@@ -85,6 +87,9 @@ func (w *watcher) connect(ctx context.Context) error {
 	var err error
 	if w.cluster, w.name, err = connect(f, w.cfg); err != nil {
 		return err
+	}
+	if ns := w.flags.probeLogs; ns != "" {
+		w.probes = &probeKeeper{namespace: ns, now: w.now, read: w.cluster.ProbeLogs}
 	}
 	w.live = w.cluster.Mirror(kube.MirrorOptions{Namespaces: splitNames(*w.flags.kube.Namespace)})
 	w.mirror = w.live
@@ -139,7 +144,7 @@ func (w *watcher) run(ctx context.Context) error {
 	tracker := scan.NewTracker(w.mirror, scan.TrackerOptions{
 		Cluster: scan.ClusterOptions{
 			Start: w.startOfWatch(), Namespaces: splitNames(*w.flags.kube.Namespace),
-			Level: psa.Level(w.cfg.Level), PSSVersion: w.cfg.PSSVersion,
+			Level: psa.Level(w.cfg.Level), PSSVersion: w.cfg.PSSVersion, Probes: w.probes.probes(),
 		},
 		Exceptions: exceptions(w.cfg), Now: w.now,
 	})
@@ -254,6 +259,10 @@ func (w *watcher) startFeeding(ctx context.Context, group *errgroup.Group, over 
 		if err := w.live.Sync(ctx); err != nil {
 			return err
 		}
+	}
+	if w.probes != nil {
+		w.probes.look(ctx)
+		group.Go(func() error { return w.probes.follow(ctx, w.loop.LookAround) })
 	}
 	if w.heard != nil {
 		group.Go(func() error {

@@ -63,6 +63,10 @@ type Looks struct {
 	AskServer bool
 	// ProbeNamespace is where nodes are checked from, empty for no check.
 	ProbeNamespace string
+	// ProbeLogs is the namespace of the node probe whose logs are read, empty for none.
+	ProbeLogs string
+	// Reports is the group of the API that reports are written to, empty for none.
+	Reports string
 }
 
 // needs are the rights that a scan of these namespaces uses (none means all).
@@ -156,6 +160,21 @@ func needsOf(looks Looks, namespaces []string) []Permission {
 		in(at, Permission{Verb: "list", Group: "apps", Resource: "daemonsets", For: "whether an earlier --probe-nodes left anything behind"})
 		in(at, Permission{Verb: "list", Resource: "pods", For: why})
 		in(at, Permission{Verb: "get", Resource: "pods", Subresource: "log", For: why})
+	}
+	more := &rightsNeeded{}
+	more.probeLogs(looks.ProbeLogs)
+	if looks.Reports != "" {
+		all := &rightsNeeded{}
+		all.feature(WatchReports, WatchWork{Namespaces: namespaces})
+		for _, p := range all.list {
+			if p.Group == looks.Reports {
+				p.For = "the reports on the workloads (--reports)"
+				more.add(p)
+			}
+		}
+	}
+	for _, p := range more.list {
+		in([]string{p.Namespace}, p)
 	}
 	return perms
 }

@@ -231,9 +231,17 @@ func decodeReport(text []byte) (*kernel.Machine, error) {
 	if err := json.NewDecoder(bytes.NewReader(text[start:])).Decode(&m); err != nil {
 		return nil, fmt.Errorf("no report in it: %w", err)
 	}
-	answers := []kernel.Answer{kernel.Yes, kernel.No, kernel.Unknown}
-	if m.Time.IsZero() || !slices.Contains(answers, m.BPFListed) || !slices.Contains(answers, m.Loads) || !slices.Contains(answers, m.Conclusion) {
-		return nil, errors.New("the report in it is not one of this version: is the image another version?")
+	if err := checkReport(&m); err != nil {
+		return nil, err
 	}
 	return &m, nil
+}
+
+// checkReport tells whether a report has what one of this program has.
+func checkReport(m *kernel.Machine) error {
+	answers := []kernel.Answer{kernel.Yes, kernel.No, kernel.Unknown}
+	if m.Time.IsZero() || !slices.Contains(answers, m.BPFListed) || !slices.Contains(answers, m.Loads) || !slices.Contains(answers, m.Conclusion) {
+		return errors.New("the report in it is not one of this version: is the image another version?")
+	}
+	return nil
 }

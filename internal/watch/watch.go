@@ -82,7 +82,9 @@ type Loop struct {
 	attached []*attachment
 	// exceptions are those that wait to be put in force, nil for none.
 	exceptions *[]scan.Exception
-	nudge      chan struct{}
+	// around is true where what stands around the pods may be other, beside the feed.
+	around bool
+	nudge  chan struct{}
 
 	alive    atomic.Int64
 	pictured atomic.Bool
@@ -174,6 +176,15 @@ func (l *Loop) Attach(h scan.Handler, failed func(error)) (detach func()) {
 func (l *Loop) SetExceptions(list []scan.Exception) {
 	l.mu.Lock()
 	l.exceptions = &list
+	l.mu.Unlock()
+	l.wake()
+}
+
+// LookAround has what stands around the pods read again: what is known of the nodes may be
+// other, which the feed does not tell.
+func (l *Loop) LookAround() {
+	l.mu.Lock()
+	l.around = true
 	l.mu.Unlock()
 	l.wake()
 }
@@ -309,12 +320,14 @@ func (l *Loop) update(ctx context.Context, c scan.Changes) (err error) {
 // nudged does what was asked for from outside.
 func (l *Loop) nudged(ctx context.Context) error {
 	l.mu.Lock()
-	exceptions := l.exceptions
-	l.exceptions = nil
+	exceptions, around := l.exceptions, l.around
+	l.exceptions, l.around = nil, false
 	l.mu.Unlock()
 	if exceptions != nil {
 		l.Posture.SetExceptions(*exceptions)
-		if err := l.update(ctx, scan.Changes{}); err != nil {
+	}
+	if exceptions != nil || around {
+		if err := l.update(ctx, scan.Changes{Around: around}); err != nil {
 			return err
 		}
 	}

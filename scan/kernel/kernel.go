@@ -153,11 +153,16 @@ type Probe struct {
 // could not be read says why in its Error.
 type Machine struct {
 	// Node is the machine's name, Time when it was checked.
-	Node         string    `json:"node,omitempty"`
-	Time         time.Time `json:"time"`
-	Architecture string    `json:"architecture"`
-	Kernel       string    `json:"kernel"`
-	OSImage      string    `json:"osImage,omitempty"`
+	Node string    `json:"node,omitempty"`
+	Time time.Time `json:"time"`
+	// EverySeconds is after how long the machine is checked again, 0 for never.
+	EverySeconds int64 `json:"everySeconds,omitempty"`
+	// Pod is the pod in whose log this was read, as NAMESPACE/NAME; empty where the check
+	// was made for this run.
+	Pod          string `json:"pod,omitempty"`
+	Architecture string `json:"architecture"`
+	Kernel       string `json:"kernel"`
+	OSImage      string `json:"osImage,omitempty"`
 	// LSMs is the list of /sys/kernel/security/lsm.
 	LSMs Reading `json:"lsms"`
 	// BPFListed tells whether bpf stands in it.

@@ -191,8 +191,12 @@ func otherKernel(n Node) string {
 }
 
 func conclusionVoice(m *Machine) voice {
+	source := "check of the node"
+	if m.Pod != "" {
+		source += ", in the log of pod " + m.Pod
+	}
 	v := voice{
-		Evidence:     Evidence{Source: "check of the node", Says: m.Conclusion, Grade: Proven, Value: "BPF-LSM can enforce: " + string(m.Conclusion), Meaning: m.Reason},
+		Evidence:     Evidence{Source: source, Says: m.Conclusion, Grade: Proven, Value: "BPF-LSM can enforce: " + string(m.Conclusion), Meaning: m.Reason},
 		capabilities: Unknown, processes: Unknown, bpf: m.Conclusion, machine: true,
 	}
 	switch m.Conclusion {

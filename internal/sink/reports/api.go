@@ -36,6 +36,12 @@ func (a API) valid() error {
 	return nil
 }
 
+// Group is the group of the API's kinds.
+func (a API) Group() string {
+	report, _ := a.kinds()
+	return report.Group
+}
+
 // kinds are the kinds of the reports about what is in a namespace, and about the rest.
 func (a API) kinds() (report, cluster schema.GroupVersionKind) {
 	if a == APIPolicyReport {

@@ -75,20 +75,29 @@ func (s *Sink) session(ctx context.Context) (again time.Duration, err error) {
 	if !s.awaitPicture(ctx) {
 		return 0, ctx.Err()
 	}
-	api, others, err := s.choose(ctx)
+	e, err := s.begin(ctx)
 	if err != nil {
 		return 0, err
+	}
+	return 0, e.follow(ctx)
+}
+
+// begin reads what there is, and has all looked at that should be there or should not.
+func (s *Sink) begin(ctx context.Context) (*session, error) {
+	api, others, err := s.choose(ctx)
+	if err != nil {
+		return nil, err
 	}
 	e := &session{
 		sink: s, api: api, items: map[place]*item{}, done: make(chan outcome),
 		limit: rate.NewLimiter(rate.Limit(s.opts.QPS), max(1, int(s.opts.QPS))),
 	}
 	if err := e.read(ctx, api); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, o := range others {
 		if err := e.read(ctx, o); err != nil && causeOf(err) != forbidden {
-			return 0, err
+			return nil, err
 		}
 		// Who may not even list them has not written any.
 	}
@@ -98,7 +107,7 @@ func (s *Sink) session(ctx context.Context) (again time.Duration, err error) {
 	}
 	s.notes.forget(func(at place) bool { return e.items[at] == nil })
 	e.sweep(now)
-	return 0, e.follow(ctx)
+	return e, nil
 }
 
 // awaitPicture returns when the watch has told all there is, or false.
