@@ -2,6 +2,8 @@ module github.com/escape-scanner/escape-scanner
 
 go 1.26.3
 
+toolchain go1.26.8
+
 require (
 	github.com/aymanbagabas/go-osc52/v2 v2.0.1
 	github.com/charmbracelet/bubbles v1.0.0
