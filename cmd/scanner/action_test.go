@@ -139,7 +139,7 @@ func (a *actionRun) release(program string) (archive string) {
 	if err := errors.Join(tape.Close(), zip.Close()); err != nil {
 		a.t.Fatal(err)
 	}
-	archive = fmt.Sprintf("escape-scanner_%s_%s_%s.tar.gz", strings.TrimPrefix(actionVersion, "v"), runtime.GOOS, runtime.GOARCH)
+	archive = fmt.Sprintf("escape-scanner_%s_%s_%s.tar.gz", actionVersion, runtime.GOOS, runtime.GOARCH)
 	a.write(filepath.Join(a.releases, actionVersion, archive), b.String())
 	a.write(filepath.Join(a.releases, actionVersion, "checksums.txt"),
 		fmt.Sprintf("%064d  another.tar.gz\n%x  %s\n", 0, sha256.Sum256(b.Bytes()), archive))

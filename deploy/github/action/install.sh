@@ -25,7 +25,7 @@ aarch64 | arm64) arch=arm64 ;;
 *) die "there is no release for the architecture $(uname -m)" ;;
 esac
 
-archive=escape-scanner_${version#v}_${os}_${arch}.tar.gz
+archive=escape-scanner_${version}_${os}_${arch}.tar.gz
 dir=$RUNNER_TEMP/escape-scanner-$version
 rm -rf -- "$dir"
 mkdir -p -- "$dir/download"
