@@ -127,7 +127,7 @@ func TestFixtures(t *testing.T) {
 		t.Run(rule.ID, func(t *testing.T) {
 			fails, passes := fixtures(t, rule, "fail"), fixtures(t, rule, "pass")
 			if len(fails) == 0 || len(passes) == 0 {
-				t.Fatalf("%d pods that fail and %d that pass: want at least one of each", len(fails), len(passes))
+				t.Fatalf("%d pods that fail and %d that pass: want at least one of each in testdata/rules/%s/{fail,pass}", len(fails), len(passes), rule.ID)
 			}
 			for _, f := range passes {
 				for _, found := range findingsOf(t, rule, f.pod, f.facts) {

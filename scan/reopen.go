@@ -18,9 +18,13 @@ type attempt struct {
 }
 
 // attemptsAt are the ways to put the path in, the plain one first: a policy may look
-// at some containers only, and know a capability by one of its names.
+// at some containers only, and know a capability by one of its names. There are none
+// for a path that no row of pathLayerOf knows.
 func attemptsAt(id string) []attempt {
 	l := pathLayerOf(id)
+	if l.reopen == nil {
+		return nil
+	}
 	all := []attempt{{open: l.reopen}}
 	if !inContainer(id) {
 		return all
@@ -220,8 +224,12 @@ func (d *doorman) reopenings(subject admission.Subject) (answer admission.Answer
 
 // reopening tells whether admission keeps one path out, however it is put in.
 func (d *doorman) reopening(subject admission.Subject, id string, clean *admission.Decision, by *refusers) (answer admission.Answer, because string) {
+	attempts := attemptsAt(id)
+	if len(attempts) == 0 {
+		return admission.Unknown, "which pod would open " + id + " is not known"
+	}
 	answer = admission.Refuses
-	for _, a := range attemptsAt(id) {
+	for _, a := range attempts {
 		decision := d.try(subject, id+a.how, a.open)
 		got, reason := decision.Answer, decision.Reason
 		if got == admission.Refuses {
