@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 )
 
 // TestPathLayers: what is said of a path holds for the pod that reopens it.
@@ -51,5 +53,14 @@ func TestPathLayers(t *testing.T) {
 		if allowed := judge(baseline, pod).Allowed; allowed == slices.Contains(refused, p.ID) {
 			t.Errorf("%s: baseline allows its pod: %v", p.ID, allowed)
 		}
+	}
+}
+
+// A path that no row knows is not taken for one that admission keeps out.
+func TestPathWithoutARow(t *testing.T) {
+	t.Parallel()
+	answer, because := (&doorman{}).reopening(admission.Subject{}, "escape-new", nil, nil)
+	if answer != admission.Unknown || because == "" {
+		t.Errorf("%s, because %q", answer, because)
 	}
 }
