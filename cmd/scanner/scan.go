@@ -75,10 +75,10 @@ earlier run's events again (--from).`,
 			if err != nil {
 				return err
 			}
-			if err := f.validate(cmd, cfg); err != nil {
+			if err := f.shard.validate(cmd, cfg, a.env); err != nil {
 				return err
 			}
-			if err := f.shard.validate(cmd, cfg, a.env); err != nil {
+			if err := f.validate(cmd, cfg); err != nil {
 				return err
 			}
 			return a.scan(cmd.Context(), f, cfg)

@@ -53,21 +53,21 @@ func (f *shardFlags) validate(cmd *cobra.Command, cfg *config.Config, env func(s
 	}
 	changed := cmd.Flags().Changed
 	for _, x := range []struct{ name, why string }{
-		{flagShards, "one of the two says which part"},
+		{flagShards, "use one of them"},
 		{"filename", "manifests are not divided"},
-		{"from", "an earlier run was read already"},
-		{"preflight", "scans nothing"},
+		{"from", "an earlier run is not divided"},
+		{"preflight", "it scans nothing"},
 		{"alerts", "KubeArmor tells of the whole cluster"},
 		{"probe-nodes", "each part would create the same DaemonSet"},
 		{"save-inventory", "an inventory is of a whole cluster"},
 		{config.KeyReports, "a part has no results: merge makes them"},
-		{"explain", "ask merge, which has results"},
-		{config.KeyFailOn, "give it to merge, which has results"},
-		{config.KeyBaseline, "give it to merge, which has results"},
-		{config.KeyManifests, "give it to merge, which has results"},
+		{"explain", "a part has no results: ask merge"},
+		{config.KeyFailOn, "a part has no results: give it to merge"},
+		{config.KeyBaseline, "a part has no results: give it to merge"},
+		{config.KeyManifests, "a part has no results: give it to merge"},
 	} {
 		if flag != "--"+x.name && changed(x.name) {
-			return fmt.Errorf("%s and --%s: use one of them: %s", flag, x.name, x.why)
+			return fmt.Errorf("%s and --%s: %s", flag, x.name, x.why)
 		}
 	}
 	for _, out := range cfg.Outputs() {
