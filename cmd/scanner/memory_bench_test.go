@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
+	"github.com/escape-scanner/escape-scanner/report"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -26,33 +28,50 @@ import (
 // pods and prints how much memory it took.
 const memoryPods = "ESCAPE_SCANNER_TEST_MEMORY_PODS"
 
+// memoryClusters is the variable that makes it scan so many such clusters at once.
+const memoryClusters = "ESCAPE_SCANNER_TEST_MEMORY_CLUSTERS"
+
 // BenchmarkLiveMemory scans clusters of 2,000 workloads, in processes of their own:
 // of 10,000 pods, and of 100,000, which may take 250 MiB at most. Memory grows with
 // workloads and not with pods.
 func BenchmarkLiveMemory(b *testing.B) {
 	for _, pods := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
-			peak := 0.0
-			for b.Loop() {
-				child := exec.CommandContext(b.Context(), os.Args[0])
-				child.Env = append(os.Environ(), memoryPods+"="+strconv.Itoa(pods))
-				child.Stderr = os.Stderr
-				out, err := child.Output()
-				if err != nil {
-					b.Fatal(err)
-				}
-				kib, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
-				if err != nil {
-					b.Fatal(err)
-				}
-				peak = max(peak, kib/1024)
-			}
-			b.ReportMetric(peak, "peak-MiB")
-			if peak >= 250 {
+			if peak := peakOfChild(b, memoryPods+"="+strconv.Itoa(pods)); peak >= 250 {
 				b.Errorf("%d pods took %.0f MiB, want less than 250", pods, peak)
 			}
 		})
 	}
+}
+
+// BenchmarkLiveFleetMemory scans ten clusters of 2,000 workloads and 10,000 pods each, in
+// a process of its own, four at a time.
+func BenchmarkLiveFleetMemory(b *testing.B) {
+	if peak := peakOfChild(b, memoryPods+"=10000", memoryClusters+"=10"); peak >= 1000 {
+		b.Errorf("ten clusters took %.0f MiB, want less than 1000", peak)
+	}
+}
+
+// peakOfChild is how many MiB a process takes at most that scans what the variables say.
+func peakOfChild(b *testing.B, variables ...string) float64 {
+	b.Helper()
+	peak := 0.0
+	for b.Loop() {
+		child := exec.CommandContext(b.Context(), os.Args[0])
+		child.Env = append(os.Environ(), variables...)
+		child.Stderr = os.Stderr
+		out, err := child.Output()
+		if err != nil {
+			b.Fatal(err)
+		}
+		kib, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		peak = max(peak, kib/1024)
+	}
+	b.ReportMetric(peak, "peak-MiB")
+	return peak
 }
 
 // measureMemory is the child: it scans with the table of a terminal and SARIF as
@@ -79,23 +98,36 @@ func scanCrowd(pods int) error {
 	a := &app{deps: testDeps(""), stdout: io.Discard, stderr: io.Discard}
 	cfg := &config.Config{Level: "baseline", PSSVersion: "server"}
 	tally := scan.NewTally(scan.HandlerFunc(func(e scan.Event) error { return nil }))
-	outputs := []scan.Handler{a.newHandler(cfg, "table", io.Discard), a.newHandler(cfg, "sarif", io.Discard), tally}
-	err := a.scanSource(context.Background(), crowdCluster{crowd}, scan.ClusterOptions{Level: "baseline"}, "", cfg,
-		scan.HandlerFunc(func(e scan.Event) error {
-			for _, h := range outputs {
-				if err := h.Handle(e); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
+	outputs := report.Tee(a.newHandler(cfg, "table", io.Discard), a.newHandler(cfg, "sarif", io.Discard), tally)
+	clusters, err := strconv.Atoi(cmp.Or(os.Getenv(memoryClusters), "1"))
 	if err != nil {
 		return err
 	}
-	if end := tally.End(); end.Pods != pods || end.Workloads != crowd.Deployments || end.Incomplete || len(end.Findings) == 0 {
+	if clusters == 1 {
+		err = a.scanSource(context.Background(), crowdCluster{crowd}, scan.ClusterOptions{Level: "baseline"}, "", cfg, outputs)
+	} else {
+		err = scanCrowds(crowd, clusters, outputs)
+	}
+	if err != nil {
+		return err
+	}
+	if end := tally.End(); end.Pods != clusters*pods || end.Workloads != clusters*crowd.Deployments || end.Incomplete || len(end.Findings) == 0 {
 		return fmt.Errorf("%d pods of %d, %d workloads, findings %v", end.Pods, pods, end.Workloads, end.Findings)
 	}
 	return nil
+}
+
+// scanCrowds scans so many clusters of a crowd each.
+func scanCrowds(crowd kubetest.Crowd, clusters int, h scan.Handler) error {
+	members := make([]scan.Member, clusters)
+	for i := range members {
+		name := fmt.Sprintf("cluster-%d", i)
+		members[i] = scan.Member{Name: name, Scan: func(ctx context.Context, next scan.Handler) error {
+			opts := scan.ClusterOptions{Level: "baseline", Start: scan.Start{Source: scan.SourceCluster, Cluster: name}}
+			return scan.ScanCluster(ctx, crowdCluster{crowd}, opts, next)
+		}}
+	}
+	return scan.ScanFleet(context.Background(), scan.FleetOptions{Level: "baseline", Parallel: config.Default().Parallel}, members, h)
 }
 
 // peakMemory is how many KiB of memory the process had at most.
