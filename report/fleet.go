@@ -77,7 +77,7 @@ func (c *gathered) runReason(run *scan.ClusterRun) string {
 			continue
 		}
 		text := subject(f) + " " + string(f.Reason)
-		if f.Subject == clusterSubject {
+		if f.Subject == scan.SubjectCluster {
 			text = string(f.Reason)
 		}
 		why = appendNew(why, text)
@@ -88,9 +88,6 @@ func (c *gathered) runReason(run *scan.ClusterRun) string {
 	}
 	return strings.Join(why, ", ")
 }
-
-// clusterSubject is the subject of the failure of a cluster that could not be reached.
-const clusterSubject = "cluster"
 
 // nodesOf counts the nodes of a cluster.
 func (c *gathered) nodesOf(cluster string) int {

@@ -340,6 +340,8 @@ func FuzzReplay(f *testing.F) {
 	f.Add(write(f, format{"jsonl", NewJSONL}, sampleEvents()))
 	f.Add(write(f, format{"json", NewJSON}, sampleEvents()))
 	f.Add(write(f, format{"jsonl", NewJSONL}, watchEvents()))
+	f.Add(write(f, format{"jsonl", NewJSONL}, fleetEvents(f)))
+	f.Add(write(f, format{"json", NewJSON}, fleetEvents(f)))
 	f.Add([]byte(watchLine + `{"picture":{}}` + "\n" + findingLine[:40]))
 	f.Add([]byte(startLine + findingLine + endLine))
 	f.Add([]byte("{\"start\":{\"schema\":1},\n\"nodes\":[{},"))

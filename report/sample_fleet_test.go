@@ -29,7 +29,7 @@ func fleetOf(t testing.TB, members []fleetMember, loose ...scan.Event) []scan.Ev
 		if m.events == nil {
 			told = append(told,
 				scan.Event{Failure: &scan.Failure{
-					Cluster: m.name, Subject: "cluster", Reason: scan.FailureUnreachable,
+					Cluster: m.name, Subject: scan.SubjectCluster, Reason: scan.FailureUnreachable,
 					Message: "dial tcp 10.0.0.1:6443: connect: connection refused", Affects: "everything in it",
 				}},
 				scan.Event{Cluster: &scan.ClusterRun{Name: m.name, End: scan.End{Incomplete: true}}})

@@ -127,7 +127,7 @@ func compareFailures(a, b *scan.Failure) int {
 }
 
 // unreached reports whether a failure is that of a whole cluster of a fleet.
-func unreached(f *scan.Failure) bool { return f.Cluster != "" && f.Subject == clusterSubject }
+func unreached(f *scan.Failure) bool { return f.Cluster != "" && f.Subject == scan.SubjectCluster }
 
 func compareBools(a, b bool) int {
 	switch {

@@ -46,7 +46,7 @@ func CompareNodes(a, b *scan.Node) int {
 	return cmp.Or(
 		cmp.Compare(enforcementRank(a.Enforcement), enforcementRank(b.Enforcement)),
 		cmp.Compare(contradictions(b), contradictions(a)),
-		cmp.Compare(a.Name, b.Name))
+		a.Ref().Compare(b.Ref()))
 }
 
 // Observed is when a piece of evidence was true, and how long before the run that was.

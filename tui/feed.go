@@ -26,6 +26,8 @@ type Feed struct {
 
 	mu    sync.Mutex
 	state *scan.State
+	// clusters are those of a fleet that all was told of.
+	clusters []*scan.ClusterRun
 	// dirty are the rows of which something was told since the last picture, and told the
 	// kinds of everything else.
 	dirty    map[scan.RowRef]struct{}
@@ -55,7 +57,7 @@ func (f *Feed) reset() {
 	f.state, f.dirty = scan.NewState(), map[scan.RowRef]struct{}{}
 	f.last, f.told = Snapshot{}, kinds{nodes: true, policies: true, failures: true, alerts: true, lost: true}
 	f.progress, f.pictured, f.minutes = nil, false, minutes{}
-	f.reported, f.counts, f.before = 0, map[string]int{}, nil
+	f.reported, f.counts, f.before, f.clusters = 0, map[string]int{}, nil, nil
 }
 
 // Handle implements scan.Handler. It never fails, and waits for nobody.
@@ -67,6 +69,8 @@ func (f *Feed) Handle(e scan.Event) error {
 		f.reset()
 	case e.Progress != nil:
 		f.progress = e.Progress
+	case e.Cluster != nil:
+		f.clusters = append(f.clusters, e.Cluster)
 	case e.Picture != nil, e.End != nil:
 		f.pictured = true
 	case e.Finding != nil:
@@ -184,6 +188,7 @@ func (f *Feed) picture() *Snapshot {
 	}
 	if f.told.failures {
 		last.Failures = f.state.Failures()
+		slices.SortStableFunc(last.Failures, unreachedFirst)
 	}
 	if f.told.alerts {
 		last.Alerts = slices.Collect(f.state.Alerts())
@@ -193,6 +198,7 @@ func (f *Feed) picture() *Snapshot {
 	}
 	f.told = kinds{}
 	last.Version, last.Start, last.End, last.Progress, last.Pictured = f.version, f.state.Start(), f.state.End(), f.progress, f.pictured
+	last.Clusters = slices.Clip(f.clusters)
 	last.Over, last.Err, last.Reported = f.over, f.err, f.reported
 	last.ForgottenAlerts, last.ForgottenLost = f.state.Forgotten()
 	last.Minutes, last.Notices = f.minutes.last(f.latest()), slices.Clone(f.notices)
@@ -224,7 +230,11 @@ func (f *Feed) refresh(old []*Row) []*Row {
 		if had {
 			old = old[1:]
 		}
-		row := &Row{Ref: ref, Verdict: f.state.Verdict(ref), Findings: f.state.Findings(ref)}
+		cluster := ""
+		if start := f.state.Start(); start != nil && len(start.Clusters) > 0 {
+			cluster = ref.Workload.Cluster
+		}
+		row := &Row{Ref: ref, Cluster: cluster, Verdict: f.state.Verdict(ref), Findings: f.state.Findings(ref)}
 		if row.Verdict != nil || len(row.Findings) > 0 {
 			rows = append(rows, row)
 		}

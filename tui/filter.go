@@ -49,6 +49,8 @@ const (
 	keyKind      = "kind"
 	keySeverity  = "sev"
 	keyPath      = "path"
+	// keyCluster is the cluster of a fleet.
+	keyCluster = "cluster"
 )
 
 // parseFilter reads terms with blanks between them: key:value, where values may be
@@ -86,7 +88,7 @@ func parseFilter(text string, more ...filterKey) (filter, error) {
 func (t *filterTerm) take(value string, more []filterKey) error {
 	known, ok := knownValues(t.key, more)
 	if !ok {
-		names := []string{keyVerdict, keyNamespace, keyKind, keySeverity, keyPath}
+		names := []string{keyVerdict, keyNamespace, keyKind, keySeverity, keyPath, keyCluster}
 		for _, k := range more {
 			names = append(names, k.name)
 		}
@@ -131,7 +133,7 @@ func knownValues(key string, more []filterKey) (known []string, ok bool) {
 			}
 		}
 		return known, true
-	case keyNamespace, keyKind:
+	case keyNamespace, keyKind, keyCluster:
 		return nil, true
 	}
 	for _, k := range more {
@@ -178,6 +180,9 @@ func (t *filterTerm) has(s *filtered, value string) bool {
 		return strings.EqualFold(s.workload.Namespace, value) || s.workload.Namespace == "" && value == "-"
 	case keyKind:
 		return strings.EqualFold(s.workload.Kind, value)
+	case keyCluster:
+		// Names of contexts are long: a part does.
+		return strings.Contains(strings.ToLower(s.workload.Cluster), value)
 	case keySeverity:
 		// SeverityNone ranks above all: it is a gate, and no finding has it.
 		return s.severity != "" && s.severity != scan.SeverityNone && s.severity.AtLeast(gateOf(value))

@@ -36,6 +36,7 @@ const (
 	layersRun = "layers-events.jsonl"
 	auditRun  = "audit-events.jsonl"
 	plainRun  = "events.jsonl"
+	fleetRun  = "fleet-events.jsonl"
 )
 
 // eventsOf are the events of a run.

@@ -33,30 +33,30 @@ func (v *nodes) choose(d *desk) {
 	v.stale = false
 	v.shown = v.shown[:0:0]
 	for _, n := range d.snap.Nodes {
-		if v.bar.filter.empty() || v.bar.filter.matches(&filtered{workload: scan.Workload{Kind: "Node", Name: n.Name}, text: nodeSearch(n)}) {
+		if v.bar.filter.empty() || v.bar.filter.matches(&filtered{workload: scan.Workload{Cluster: n.Cluster, Kind: "Node", Name: n.Name}, text: nodeSearch(n)}) {
 			v.shown = append(v.shown, n)
 		}
 	}
 	slices.SortStableFunc(v.shown, report.CompareNodes)
 	v.longest = 0
 	for _, n := range v.shown {
-		v.longest = max(v.longest, ansi.StringWidth(report.Clean(n.Name)))
+		v.longest = max(v.longest, ansi.StringWidth(report.Clean(nodeName(n))))
 	}
-	v.settle(func(n *scan.Node) string { return n.Name })
+	v.settle(nodeName)
 	v.follow()
 }
 
 // nodeSearch is what plain words of the filter are looked for in.
 func nodeSearch(n *scan.Node) string {
 	enforces, agent := report.NodeWords(n.Enforcement)
-	return strings.ToLower(strings.Join([]string{n.Name, n.OSImage, n.KernelVersion, n.Architecture, enforces, agent}, " "))
+	return strings.ToLower(strings.Join([]string{nodeName(n), n.OSImage, n.KernelVersion, n.Architecture, enforces, agent}, " "))
 }
 
 // follow remembers the node the cursor stands on.
 func (v *nodes) follow() {
 	name := ""
 	if n := v.current(); n != nil {
-		name = n.Name
+		name = nodeName(n)
 	}
 	if name != v.at {
 		v.at, v.ladder = name, page{}
@@ -254,7 +254,7 @@ func (v *nodes) drawNode(d *desk, c *nodeColumns, n *scan.Node) string {
 		e = &kernel.Enforcement{}
 	}
 	var b strings.Builder
-	b.WriteString(" " + cell(n.Name, c.name-1) + " ")
+	b.WriteString(" " + cell(fitted(n.Cluster, n.Name, c.name-1), c.name-1) + " ")
 	for _, a := range []kernel.Answer{e.Capabilities, e.Processes} {
 		word, style := answerWord(t, a)
 		b.WriteString(style.Render(pad(word[:min(len(word), c.answers-1)], c.answers)))
@@ -331,7 +331,7 @@ func (v *nodes) copied(d *desk, fix bool) (what, text string) {
 func (v *nodes) selection(d *desk) (Selection, string) {
 	v.choose(d)
 	if n := v.current(); v.inside && n != nil {
-		return Selection{Nodes: []*scan.Node{n}}, "only node " + n.Name
+		return Selection{Nodes: []*scan.Node{n}}, "only node " + nodeName(n)
 	}
 	return Selection{Nodes: v.shown}, partNote("nodes", v.bar.note())
 }

@@ -27,7 +27,7 @@ func (l *ladder) title(text string, style lipgloss.Style) {
 
 func (l *ladder) node(n *scan.Node) {
 	t, e := l.theme, n.Enforcement
-	l.wrapped(" ", n.Name, t.title, nil)
+	l.wrapped(" ", nodeName(n), t.title, nil)
 	enforces, agent := report.NodeWords(e)
 	tone := t.tone(report.NodeCell(e).Tone)
 	l.wrapped(" ", enforces, tone.Bold(true), nil)
@@ -47,7 +47,7 @@ func (l *ladder) node(n *scan.Node) {
 		l.wrapped(" ", agent, style, nil)
 	}
 	l.add("", nil)
-	l.wrapped(" ", e.Reason, t.plain, &stop{id: "reason", what: "the reason", text: report.Clean(n.Name) + ": " + enforces + ". " + report.Clean(e.Reason)})
+	l.wrapped(" ", e.Reason, t.plain, &stop{id: "reason", what: "the reason", text: report.Clean(nodeName(n)) + ": " + enforces + ". " + report.Clean(e.Reason)})
 	l.contradictions(e)
 	l.evidence(e)
 	l.turnOn(e.TurnOn)

@@ -67,6 +67,7 @@ func (v *overview) lay(d *desk) {
 		s := v.sections(d, v.width)
 		s.state()
 		s.failures()
+		s.clusters()
 		s.verdicts()
 		s.alerts()
 		s.worst()
@@ -83,6 +84,7 @@ func (v *overview) lay(d *desk) {
 	head, one, two := v.sections(d, v.width), v.sections(d, left), v.sections(d, v.width-gap-left)
 	head.state()
 	head.failures()
+	head.clusters()
 	if len(head.lines) > 0 {
 		head.lines = append(head.lines, pageLine{})
 	}

@@ -130,9 +130,9 @@ func failureText(f *scan.Failure) string {
 
 func failureName(f *scan.Failure) string {
 	if f.Namespace != "" {
-		return f.Subject + " in " + f.Namespace
+		return inCluster(f.Cluster, f.Subject+" in "+f.Namespace)
 	}
-	return f.Subject
+	return inCluster(f.Cluster, f.Subject)
 }
 
 func (s *sections) failure(f *scan.Failure) {
@@ -228,7 +228,7 @@ func (s *sections) worst() {
 	s.title("Worst exposed", t.title, fmt.Sprintf("%d of %d", most, all))
 	for _, r := range s.tally.worst[:most] {
 		v := r.Verdict
-		at := &stop{id: "row " + r.Ref.Workload.String() + " " + r.Ref.Claims, act: openMsg{r.Ref}, what: "the workload", text: exposedText(r)}
+		at := &stop{id: "row " + r.name() + " " + r.Ref.Claims, act: openMsg{r.Ref}, what: "the workload", text: exposedText(r)}
 		severity := cell(strings.ToUpper(string(v.Severity)), 8)
 		paths := right(counted(len(v.Paths), "path"), 8)
 		room := s.width - len(severity) - len(paths) - 6
@@ -236,14 +236,14 @@ func (s *sections) worst() {
 			severity = severityLetter(v.Severity)
 			room = s.width - len(paths) - 6
 		}
-		s.add(" "+t.severity(v.Severity).Render(severity)+"  "+cell(r.Ref.Workload.String(), room)+" "+t.dim.Render(paths), at)
+		s.add(" "+t.severity(v.Severity).Render(severity)+"  "+cell(fitted(r.Cluster, r.Ref.Workload.String(), room), room)+" "+t.dim.Render(paths), at)
 	}
 }
 
 // exposedText is a workload with its verdict and its open paths, to be pasted.
 func exposedText(r *Row) string {
 	v := r.Verdict
-	text := report.Clean(r.Ref.Workload.String()) + ": " + report.Clean(string(v.Verdict))
+	text := report.Clean(r.name()) + ": " + report.Clean(string(v.Verdict))
 	if v.Severity != "" {
 		text += " (" + report.Clean(string(v.Severity)) + ")"
 	}

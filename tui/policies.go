@@ -66,7 +66,7 @@ func (v *policies) choose(d *desk) {
 	for _, p := range d.snap.Policies {
 		if v.bar.filter.empty() || v.bar.filter.matches(policyFiltered(p)) {
 			v.shown = append(v.shown, p)
-			v.longest = max(v.longest, ansi.StringWidth(policyPlace(p)))
+			v.longest = max(v.longest, ansi.StringWidth(report.Clean(inCluster(p.Cluster, policyPlace(p)))))
 		}
 	}
 	slices.SortStableFunc(v.shown, report.ComparePolicies)
@@ -80,8 +80,8 @@ func (v *policies) choose(d *desk) {
 
 func policyFiltered(p *scan.Policy) *filtered {
 	return &filtered{
-		workload: scan.Workload{Namespace: p.Namespace, Kind: p.Kind, Name: p.Name},
-		text:     strings.ToLower(strings.Join([]string{report.PolicyName(p), p.Action, string(p.Layer)}, " ")),
+		workload: scan.Workload{Cluster: p.Cluster, Namespace: p.Namespace, Kind: p.Kind, Name: p.Name},
+		text:     strings.ToLower(strings.Join([]string{p.Cluster, report.PolicyName(p), p.Action, string(p.Layer)}, " ")),
 		more: func(key string) string {
 			switch key {
 			case "bites":
@@ -102,7 +102,7 @@ func (s policySort) compare(a, b *scan.Policy) int {
 	case sortKind:
 		return cmp.Compare(a.Kind, b.Kind)
 	case sortName:
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Cluster, b.Cluster))
 	case sortAction:
 		return cmp.Compare(a.Action, b.Action)
 	case sortWorkloads:
@@ -344,7 +344,7 @@ func (v *policies) drawPolicy(d *desk, c *policyColumns, p *scan.Policy) string 
 	if c.kind > 0 {
 		b.WriteString(t.dim.Render(cell(p.Kind, c.kind-1)) + " ")
 	}
-	b.WriteString(cell(policyPlace(p), c.name-1) + " ")
+	b.WriteString(cell(fitted(p.Cluster, policyPlace(p), c.name-1), c.name-1) + " ")
 	if c.action > 0 {
 		b.WriteString(cell(cmp.Or(p.Action, "-"), c.action-1) + " ")
 	}
@@ -419,7 +419,7 @@ func (v *policies) keys(d *desk) []key.Binding {
 func (v *policies) selection(d *desk) (Selection, string) {
 	v.choose(d)
 	if p := v.current(); v.inside && p != nil {
-		return Selection{Policies: []*scan.Policy{p}, Rows: v.gather(d).rows}, "only " + report.PolicyName(p) + " and the workloads whose findings name it"
+		return Selection{Policies: []*scan.Policy{p}, Rows: v.gather(d).rows}, "only " + policyTitle(p) + " and the workloads whose findings name it"
 	}
 	return Selection{Policies: v.shown}, partNote("policies", v.bar.note())
 }

@@ -118,7 +118,7 @@ type policyPage struct {
 
 func (l *policyPage) policy(p *scan.Policy, said *policySaid) {
 	t := l.theme
-	l.wrapped(" ", report.PolicyName(p), t.title, nil)
+	l.wrapped(" ", policyTitle(p), t.title, nil)
 	word, style := biteWord(t, p)
 	l.add(" "+style.Bold(true).Render("bites: "+word), nil)
 	selects := counted(p.Workloads, "workload") + ", " + counted(p.Pods, "pod")
@@ -134,7 +134,7 @@ func (l *policyPage) policy(p *scan.Policy, said *policySaid) {
 		l.add("", nil)
 		l.add(" "+t.title.Render(reasonsTitle(p)), nil)
 		for i, r := range p.Reasons {
-			l.wrapped(" - ", r, t.plain, &stop{id: fmt.Sprint("reason ", i), what: "the reason", text: report.PolicyName(p) + ": " + report.Clean(r), fix: mends(said)})
+			l.wrapped(" - ", r, t.plain, &stop{id: fmt.Sprint("reason ", i), what: "the reason", text: policyTitle(p) + ": " + report.Clean(r), fix: mends(said)})
 		}
 	}
 	l.findings(said)
@@ -192,10 +192,10 @@ func (l *policyPage) cause(i int, c *policyCause) {
 	}
 	cells := 0
 	for _, r := range c.rows {
-		cells = max(cells, ansi.StringWidth(report.Clean(r.Ref.Workload.String())))
+		cells = max(cells, ansi.StringWidth(report.Clean(r.name())))
 	}
 	for _, r := range c.rows {
-		name := r.Ref.Workload.String()
+		name := r.name()
 		l.add("     "+cell(name, min(l.width-18, cells))+"  "+verdictShort(t, r), &stop{
 			id: fmt.Sprint("cause ", i, " ", name, " ", r.Ref.Claims), act: openMsg{r.Ref}, what: "the workload",
 			text: report.Clean(name), fix: report.Clean(c.mend),
@@ -214,7 +214,7 @@ func (c *policyCause) text() string {
 		lines = append(lines, "mend: "+report.Clean(c.mend))
 	}
 	for _, r := range c.rows {
-		lines = append(lines, "- "+report.Clean(r.Ref.Workload.String()))
+		lines = append(lines, "- "+report.Clean(r.name()))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -249,7 +249,7 @@ func (v *policies) copied(d *desk, fix bool) (what, text string) {
 	if fix {
 		return "the mends", mends(said)
 	}
-	lines := []string{report.PolicyName(p) + ": bites " + report.Clean(string(biteOf(p)))}
+	lines := []string{policyTitle(p) + ": bites " + report.Clean(string(biteOf(p)))}
 	for _, r := range p.Reasons {
 		lines = append(lines, "- "+report.Clean(r))
 	}

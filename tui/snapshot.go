@@ -12,7 +12,9 @@ import (
 // verdict and findings, worst first. What findings about other things hang on (policies,
 // nodes, exceptions) is a row without a verdict. It is not changed once it is made.
 type Row struct {
-	Ref      scan.RowRef
+	Ref scan.RowRef
+	// Cluster is that of a fleet, and empty where there is but one.
+	Cluster  string
 	Verdict  *scan.WorkloadVerdict
 	Findings []*scan.Finding
 }
@@ -41,6 +43,8 @@ type Snapshot struct {
 	Nodes    []*scan.Node
 	Policies []*scan.Policy
 	Failures []*scan.Failure
+	// Clusters are those of a fleet that all was told of, in its order.
+	Clusters []*scan.ClusterRun
 	// Alerts and Lost are oldest first; Forgotten count those that were too many to keep.
 	Alerts                         []*scan.Alert
 	Lost                           []*scan.Lost
@@ -139,29 +143,14 @@ func (s *Snapshot) Events(part Selection, note string) []scan.Event {
 	// Appending cannot fail.
 	tell := func(e scan.Event) { _ = tally.Handle(e) }
 	tell(scan.Event{Start: &start})
-	for _, n := range part.Nodes {
-		tell(scan.Event{Node: n})
-	}
-	for _, f := range s.Failures {
-		tell(scan.Event{Failure: f})
-	}
-	for _, r := range part.Rows {
-		for _, f := range r.Findings {
-			plain := *f
-			plain.Recount = false
-			tell(scan.Event{Finding: &plain})
-		}
-		if r.Verdict != nil {
-			plain := *r.Verdict
-			plain.Was, plain.Recount = "", false
-			end.Pods += plain.Pods
-			tell(scan.Event{Verdict: &plain})
-		}
-	}
-	for _, p := range part.Policies {
-		plain := *p
-		plain.Recount = false
-		tell(scan.Event{Policy: &plain})
+	if s.fleet() {
+		s.fleetEvents(tell, func(cluster string) int {
+			pods := s.tell(&part, tell, &cluster)
+			end.Pods += pods
+			return pods
+		})
+	} else {
+		end.Pods = s.tell(&part, tell, nil)
 	}
 	for _, a := range part.Alerts {
 		tell(scan.Event{Alert: a})
@@ -174,6 +163,46 @@ func (s *Snapshot) Events(part Selection, note string) []scan.Event {
 	}
 	tell(scan.Event{End: &end})
 	return events
+}
+
+// tell tells what a part has of a cluster, of all where none is given, and how many pods
+// that are.
+func (s *Snapshot) tell(part *Selection, tell func(scan.Event), cluster *string) (pods int) {
+	of := func(name string) bool { return cluster == nil || name == *cluster }
+	for _, n := range part.Nodes {
+		if of(n.Cluster) {
+			tell(scan.Event{Node: n})
+		}
+	}
+	for _, f := range s.Failures {
+		if of(f.Cluster) {
+			tell(scan.Event{Failure: f})
+		}
+	}
+	for _, r := range part.Rows {
+		if !of(r.Cluster) {
+			continue
+		}
+		for _, f := range r.Findings {
+			plain := *f
+			plain.Recount = false
+			tell(scan.Event{Finding: &plain})
+		}
+		if r.Verdict != nil {
+			plain := *r.Verdict
+			plain.Was, plain.Recount = "", false
+			pods += plain.Pods
+			tell(scan.Event{Verdict: &plain})
+		}
+	}
+	for _, p := range part.Policies {
+		if of(p.Cluster) {
+			plain := *p
+			plain.Recount = false
+			tell(scan.Event{Policy: &plain})
+		}
+	}
+	return pods
 }
 
 func compareRows(a, b *Row) int { return a.Ref.Compare(b.Ref) }

@@ -308,7 +308,7 @@ func (v *workload) copied(d *desk, fix bool) (what, text string) {
 }
 
 func (v *workload) selection() (Selection, string) {
-	note := "only " + v.ref.Workload.String()
+	note := "only " + v.name()
 	if v.row == nil {
 		return Selection{}, note
 	}
@@ -326,9 +326,17 @@ func (v *workload) alertsOf(s *Snapshot) []*scan.Alert {
 	return mine
 }
 
+// name is the workload's, with the cluster of a fleet.
+func (v *workload) name() string {
+	if v.row != nil {
+		return v.row.name()
+	}
+	return v.ref.Workload.String()
+}
+
 // heading is the name of the workload for the text that is copied.
 func (v *workload) heading() string {
-	text := report.Clean(v.ref.Workload.String())
+	text := report.Clean(v.name())
 	if v.row != nil && v.row.Verdict != nil {
 		text += " (" + report.Clean(string(v.row.Verdict.Verdict)) + ")"
 	}

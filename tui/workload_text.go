@@ -91,9 +91,12 @@ func (v *workload) titleLines(d *desk, width int) []string {
 		tail += t.dim.Render(counted(w.Pods, "pod"))
 	}
 	room := width - ansi.StringWidth(line) - 3
-	name := report.Clean(v.ref.Workload.String())
+	name := report.Clean(v.name())
 	if narrow {
 		name = report.Clean(shortKind(v.ref.Workload))
+		if v.row != nil {
+			name = report.Clean(inCluster(v.row.Cluster, shortKind(v.ref.Workload)))
+		}
 	}
 	if left := room - ansi.StringWidth(tail) - 2; ansi.StringWidth(name) <= left {
 		line = pad(line+"  "+t.title.Render(name), width-1-ansi.StringWidth(tail)) + tail

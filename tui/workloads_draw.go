@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -304,6 +305,9 @@ func (v *workloads) drawGroup(d *desk, c *workColumns, g *workGroup, b brush) st
 		tail = strings.TrimLeft(tail+"  "+tally, " ")
 	}
 	room := max(8, c.width-ansi.StringWidth(tail)-6)
+	if first := g.rows[0]; first.Cluster != "" && !g.exceptions {
+		name = fitted(first.Cluster, cmp.Or(first.workload.Namespace, "(no namespace)"), room)
+	}
 	name = clean(name, room)
 	return " " + fold + b.paint(t.bold, name) + strings.Repeat(" ", max(0, min(room, groupCells)-ansi.StringWidth(name))) + "  " + tail
 }
@@ -344,6 +348,8 @@ func (v *workloads) drawRow(d *desk, c *workColumns, w *workRow, grouped bool, b
 	}
 	if grouped {
 		_, name, _ = strings.Cut(name, "/")
+	} else {
+		name = fitted(w.Cluster, name, c.name)
 	}
 	s.WriteString(drawName(t, name, w.Ref.Claims, c.name, b))
 	paths, pods := pathsCells, podsCells

@@ -167,7 +167,7 @@ func (t *workTable) arrange(f *filter, order workOrder, reverse, flat bool, fold
 	for _, w := range t.all {
 		if plain && w.text == "" {
 			// Letters that are typed find it made.
-			w.text = strings.ToLower(w.workload.String())
+			w.text = strings.ToLower(w.name())
 		}
 		if !f.empty() && !f.matches(&w.filtered) {
 			continue
@@ -225,6 +225,9 @@ func groupWorkRows(rows []*workRow) []*workGroup {
 	by := map[string]*workGroup{}
 	for _, w := range rows {
 		name := w.workload.Namespace
+		if w.Cluster != "" {
+			name = inCluster(w.Cluster, cmp.Or(name, "(no namespace)"))
+		}
 		if w.exception {
 			name = exceptionsGroup
 		}
