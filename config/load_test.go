@@ -64,6 +64,7 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		Level: "baseline", PSSVersion: "server", FailOn: "high", Output: []string{"table"},
 		Manifests: []string{}, Color: "auto", PageSize: 500, Parallel: 4, SARIFCategory: "escape-scanner",
+		S3: config.S3{Addressing: "auto"},
 		Watch: config.Watch{
 			Output: []string{"text"}, RotateSize: 100, RotateKeep: 5, KubeArmor: []string{}, KubeArmorTLS: "auto",
 			Reports: "off", WebhookSeverity: "high",
@@ -91,6 +92,7 @@ func TestPrecedence(t *testing.T) {
 			"level": c.Level, "pss-version": c.PSSVersion, "fail-on": c.FailOn, "allow-incomplete": c.AllowIncomplete,
 			"output": c.Output, "baseline": c.Baseline, "manifests": c.Manifests, "color": c.Color,
 			"page-size": c.PageSize, "sarif-category": c.SARIFCategory, "parallel": c.Parallel,
+			"cluster-name": c.ClusterName, "s3-endpoint": c.S3.Endpoint, "s3-region": c.S3.Region, "s3-addressing": c.S3.Addressing, "s3-ca": c.S3.CA,
 		}[key]
 	}
 	type value struct {
@@ -112,6 +114,11 @@ func TestPrecedence(t *testing.T) {
 		{"page-size", value{"1", 1}, value{"10000", 10000}, value{"500", 500}},
 		{"sarif-category", value{"file", "file"}, value{"env", "env"}, value{"flag", "flag"}},
 		{"parallel", value{"1", 1}, value{"100", 100}, value{"7", 7}},
+		{"cluster-name", value{"file", "file"}, value{"env", "env"}, value{"arn:aws:eks:eu-west-1:1:cluster/flag", "arn:aws:eks:eu-west-1:1:cluster/flag"}},
+		{"s3-endpoint", value{"https://file", "https://file"}, value{"http://env:9000", "http://env:9000"}, value{"https://flag/", "https://flag/"}},
+		{"s3-region", value{"file", "file"}, value{"env", "env"}, value{"eu-west-1", "eu-west-1"}},
+		{"s3-addressing", value{"path", "path"}, value{"host", "host"}, value{"auto", "auto"}},
+		{"s3-ca", value{"file.pem", "file.pem"}, value{"env.pem", "env.pem"}, value{"", ""}},
 	} {
 		for set := range 8 {
 			files := map[string]string{}
@@ -264,6 +271,18 @@ func TestBadValues(t *testing.T) {
 		{"--sarif-category=", []string{"sarif-category: want"}},
 		{"--sarif-category=a/", []string{"sarif-category: want"}},
 		{"--sarif-category=a\x1b[2J", []string{"sarif-category: want", `a\x1b[2J`}},
+		{"--output=sarif=s3://bucket/{day}/a", []string{"output: want", "no braces in KEY but {cluster}, {date} and {time}"}},
+		{"--output=sarif=s3://Bucket/a", []string{"output: want FORMAT=s3://BUCKET/KEY", "3 to 63"}},
+		{"--output=sarif=s3://bucket", []string{"output: want", "a KEY"}},
+		{"--output=sarif=s3://bucket/a/", []string{"output: want", "a KEY"}},
+		{"--output=sarif=s3://bucket/a/../b", []string{"no empty part"}},
+		{"--output=sarif=s3://bucket/\x1b[2J", []string{"visible characters", `\x1b[2J`}},
+		{"--output=sarif=S3://bucket/a,json=S3://bucket/a", []string{"sarif and json both go to"}},
+		{"--s3-endpoint=minio:9000", []string{"s3-endpoint: want a URL of https or http", "flag --s3-endpoint"}},
+		{"--s3-endpoint=https://minio/bucket", []string{"s3-endpoint: want a URL", "no path"}},
+		{"--s3-region=a b", []string{"s3-region: want"}},
+		{"--s3-addressing=hots", []string{"s3-addressing: want one of auto, path, host", `did you mean "host"?`}},
+		{"--cluster-name=a b", []string{"cluster-name: want"}},
 		{"--manifests=a\x00b", []string{"manifests: want a path"}},
 		{"--baseline=\xff", []string{"baseline: want a path in UTF-8"}},
 		{"--output=", []string{"output: want at least one"}},

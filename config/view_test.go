@@ -39,6 +39,11 @@ manifests              ["a, b", "c\x1b[2J"]                                     
 color                  auto                                                               default
 page-size              500                                                                default
 sarif-category         escape-scanner                                                     default
+cluster-name           ""                                                                 default
+s3-endpoint            ""                                                                 default
+s3-region              ""                                                                 default
+s3-addressing          auto                                                               default
+s3-ca                  ""                                                                 default
 parallel               4                                                                  default
 watch-output           [text]                                                             default
 rotate-size            100                                                                default
@@ -92,6 +97,11 @@ manifests: []
 color: auto
 page-size: 500
 sarif-category: escape-scanner
+cluster-name: ""
+s3-endpoint: ""
+s3-region: ""
+s3-addressing: auto
+s3-ca: ""
 parallel: 4
 watch-output:
   - text

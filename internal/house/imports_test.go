@@ -12,19 +12,22 @@ const everything = "*"
 // rooms are the packages of the project and what of ours each may import. A
 // package below one of them belongs to it.
 var rooms = map[string][]string{
-	"cmd/scanner":        {everything},
-	"config":             {},
-	"hack/shots":         {},
-	"internal/armor":     {"scan"},
-	"internal/armortest": {},
-	"internal/charttest": {},
-	"internal/demo":      {},
-	"internal/house":     {},
-	"internal/kube":      {"scan", "remediate"},
-	"internal/kubetest":  {},
-	"internal/manifest":  {"scan"},
-	"internal/node":      {"scan"},
-	"internal/oracle":    {},
+	"cmd/scanner":         {everything},
+	"config":              {},
+	"hack/shots":          {},
+	"internal/armor":      {"scan"},
+	"internal/armortest":  {},
+	"internal/charttest":  {},
+	"internal/demo":       {},
+	"internal/deploytest": {},
+	"internal/house":      {},
+	"internal/kube":       {"scan", "remediate"},
+	"internal/kubetest":   {},
+	"internal/manifest":   {"scan"},
+	"internal/node":       {"scan"},
+	"internal/oracle":     {},
+	"internal/s3":         {},
+	"internal/s3test":     {},
 	// Events are written there as everywhere: by report.
 	"internal/sink":     {"scan", "report"},
 	"internal/snapshot": {"scan", "internal/manifest"},
@@ -39,7 +42,7 @@ var rooms = map[string][]string{
 }
 
 // testOnly are packages that only tests import.
-var testOnly = []string{"internal/armortest", "internal/charttest", "internal/kubetest", "internal/house", "internal/oracle"}
+var testOnly = []string{"internal/armortest", "internal/deploytest", "internal/charttest", "internal/kubetest", "internal/house", "internal/oracle", "internal/s3test"}
 
 // owners are packages of others, by the beginnings of their paths, that only
 // some rooms may import.
@@ -59,6 +62,7 @@ var owners = []struct {
 	{"openreports.io/", []string{"internal/sink"}, "only the sink of reports writes them"},
 	{"k8s.io/cli-runtime", []string{"cmd/scanner", "internal/kube"}, "flags belong to the command"},
 	{"sigs.k8s.io/controller-runtime", []string{"internal/kubetest"}, "it starts the tests' control plane and nothing else"},
+	{"github.com/minio/", []string{"internal/s3"}, "only internal/s3 speaks with buckets"},
 	{"github.com/spf13/cobra", []string{"cmd/scanner"}, "flags belong to the command"},
 	{"github.com/spf13/viper", []string{"config"}, "config is the one place that settles what is in force"},
 	{"github.com/charmbracelet/", []string{"tui"}, "only tui draws screens"},
