@@ -49,7 +49,7 @@ const (
 	keyKind      = "kind"
 	keySeverity  = "sev"
 	keyPath      = "path"
-	// keyCluster is the cluster of a fleet.
+	// keyCluster is the cluster of a fleet, which no other run has a use for.
 	keyCluster = "cluster"
 )
 
@@ -88,7 +88,7 @@ func parseFilter(text string, more ...filterKey) (filter, error) {
 func (t *filterTerm) take(value string, more []filterKey) error {
 	known, ok := knownValues(t.key, more)
 	if !ok {
-		names := []string{keyVerdict, keyNamespace, keyKind, keySeverity, keyPath, keyCluster}
+		names := []string{keyVerdict, keyNamespace, keyKind, keySeverity, keyPath}
 		for _, k := range more {
 			names = append(names, k.name)
 		}

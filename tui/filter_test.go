@@ -84,7 +84,7 @@ func TestFilterOfAView(t *testing.T) {
 func TestFilterSaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"colour:red":   `no key "colour": there are verdict, ns, kind, sev, path, cluster`,
+		"colour:red":   `no key "colour": there are verdict, ns, kind, sev, path`,
 		"verdict:":     "verdict: is one of exposed, unknown, guarded, closed, sealed",
 		"verdict:bad":  `verdict: "bad" is none of exposed, unknown, guarded, closed, sealed`,
 		"sev:none":     `sev: "none" is none of critical, high, medium, low`,
@@ -92,7 +92,7 @@ func TestFilterSaysWhatItCannotRead(t *testing.T) {
 		"ns:":          "ns: wants a value",
 		"ns:a,":        "ns: wants a value",
 		"shop !":       "! wants a term behind it",
-		"\x1b:x":       `no key "\x1b": there are verdict, ns, kind, sev, path, cluster`,
+		"\x1b:x":       `no key "\x1b": there are verdict, ns, kind, sev, path`,
 	} {
 		if _, err := parseFilter(text); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", text, err, want)

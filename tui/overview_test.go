@@ -224,7 +224,9 @@ func TestOverviewKeys(t *testing.T) {
 		}
 		return v.page.stop().id
 	}
-	first := "failure {PolicyException.kyverno.io  policyexceptions.kyverno.io is forbidden: User \"ci\" cannot list resource \"policyexceptions\"}"
+	first := fmt.Sprint("failure ", scan.FailureRef{
+		Subject: "PolicyException.kyverno.io", Message: `policyexceptions.kyverno.io is forbidden: User "ci" cannot list resource "policyexceptions"`,
+	})
 	for _, step := range []struct{ key, want string }{
 		{"down", "verdict exposed"}, {"j", "verdict unknown"}, {"up", "verdict exposed"}, {"k", first}, {"up", first},
 		{"end", "policies"}, {"home", first}, {"G", "policies"}, {"g", first},
