@@ -26,8 +26,9 @@ while read -r package dir; do
 	names=$(sed -n 's/^func \(Fuzz[A-Z0-9_][A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go | sort)
 	[ -n "$names" ] || continue
 	# Built once for all its targets, and without coverage: that would compile
-	# every dependency anew, and so few executions are not guided anyway.
-	go test -c -o "$tmp/fuzz.test" "$package"
+	# every dependency anew, and so few executions are not guided anyway. With the
+	# flags of make build, whose compiled packages it shares.
+	CGO_ENABLED=0 go test -c -trimpath -o "$tmp/fuzz.test" "$package"
 	for name in $names; do
 		targets=$((targets + 1))
 		# A failing input is written to testdata/fuzz in the package's folder. What
