@@ -14,8 +14,6 @@ type ScanWork struct {
 	// where its Secrets are read.
 	KubeArmor  string
 	Relay, TLS bool
-	// ProbeLogs is the namespace of the node probe whose log is read, empty for none.
-	ProbeLogs string
 }
 
 // ScanNeeds are the rights that a scan uses, and no others. It reads nothing to tell
@@ -35,7 +33,6 @@ func ScanNeeds(w ScanWork) []Permission {
 	if w.Reports {
 		n.feature(WatchReports, WatchWork{Namespaces: w.Namespaces})
 	}
-	n.probeLogs(w.ProbeLogs)
 	return n.list
 }
 
