@@ -22,11 +22,23 @@ import (
 // of a watch do: each has a server of its own.
 var liveServers = kubetest.NewShared()
 
+// asPod is the variable that has the test binary make its surroundings those of a pod
+// before it is the program: the directory with the files of the service account.
+const asPod = "TEST_AS_POD"
+
 func TestMain(m *testing.M) {
 	if pods := os.Getenv(memoryPods); pods != "" {
 		os.Exit(measureMemory(pods))
 	}
 	if os.Getenv(asProgram) != "" {
+		if files := os.Getenv(asPod); files != "" {
+			if err := becomePod(files); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(100)
+			}
+			// The program knows nothing of it.
+			_ = os.Unsetenv(asPod)
+		}
 		main()
 	}
 	os.Exit(liveServers.Run(m))
