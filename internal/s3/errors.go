@@ -17,8 +17,7 @@ const maxMessage = 300
 
 // passes reports whether a failure may be over at the next try.
 func passes(err error) bool {
-	var answer minio.ErrorResponse
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		switch answer.Code {
 		case "RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException", "OperationAborted":
 			return true
