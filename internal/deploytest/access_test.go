@@ -306,7 +306,9 @@ func (r reviewer) compareRules(namespace string, nobody reviewer, grants []grant
 // accessRenderings are the renderings whose roles differ.
 func accessRenderings(t *testing.T, namespace string) []*rendering {
 	t.Helper()
-	all := append(manifests(t), everyRole(t, namespace))
+	probing := release(t, "escape-scanner", namespace, "--set", "audit.probeNodes.enabled=true")
+	probing.name = "chart that probes nodes by itself"
+	all := append(manifests(t), everyRole(t, namespace), probing)
 	for _, file := range chartValues(t) {
 		r := release(t, "escape-scanner", namespace, "-f", file)
 		r.name = "chart with " + filepath.Base(file)
@@ -315,12 +317,12 @@ func accessRenderings(t *testing.T, namespace string) []*rendering {
 	return all
 }
 
-// everyRole is the chart with the values that have it make all roles that it has.
+// everyRole is the chart with the values that have it make all roles that go together.
 func everyRole(t *testing.T, namespace string) *rendering {
 	t.Helper()
 	var flags []string
 	for _, value := range []string{
-		"audit.outputs.reports=auto", "audit.kubearmorExec=true", "audit.inspectImages=true", "audit.askServer=true", "audit.probeNodes.enabled=true",
+		"audit.outputs.reports=auto", "audit.kubearmorExec=true", "audit.inspectImages=true", "audit.askServer=true",
 		"audit.alerts=1s", "watch.reports=auto", "watch.events=true", "kubearmor.enabled=true", "kubearmor.tls.mode=auto", "nodeProbe.enabled=true",
 	} {
 		flags = append(flags, "--set", value)

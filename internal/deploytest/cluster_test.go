@@ -81,7 +81,7 @@ func (a *audit) told(t *testing.T) string {
 	if err := json.Unmarshal([]byte(a.stdout), &document); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"time", "cluster", "observed"} {
+	for _, name := range []string{"time", "cluster", "observed", "ageSeconds"} {
 		strip(document, name)
 	}
 	text, err := json.MarshalIndent(document, "", " ")
