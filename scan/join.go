@@ -7,7 +7,6 @@ import (
 	"iter"
 	"reflect"
 	"slices"
-	"time"
 )
 
 // ShardRun is what one shard wrote.
@@ -335,11 +334,10 @@ func checkShards(shards []ShardRun) error {
 	return nil
 }
 
-// otherRun says by what two shards cannot be of one run, empty where they can.
+// otherRun says by what two shards cannot be of one run, empty where they can. When they
+// began, and what is noted of that, is each one's own.
 func (s *ShardRun) otherRun(o *ShardRun) string {
 	a, b := s.Start, o.Start
-	// These are each shard's own.
-	a.Time, b.Time, a.Notes, b.Notes = time.Time{}, time.Time{}, nil, nil
 	for _, field := range []struct {
 		what string
 		a, b any
