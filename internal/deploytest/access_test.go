@@ -1,6 +1,7 @@
 package deploytest
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -190,9 +192,8 @@ func TestAccess(t *testing.T) {
 	const own, other = "escape-scanner", "somebody-elses"
 	makeNamespace(t, n.server, other)
 	makeAccount(t, n.server, other, "nobody")
-	nobody := n.reviewer(account{other, "nobody"})
 	all := allAccess(t, n.server, own)
-	everybody := nobody.allowed(all)
+	everybody := n.reviewer(account{other, "nobody"}).allowed(all)
 	for _, r := range accessRenderings(t, own) {
 		t.Run(r.name, func(t *testing.T) {
 			n := newNode(t)
@@ -201,19 +202,15 @@ func TestAccess(t *testing.T) {
 			for _, who := range accountsOf(grants) {
 				t.Run(who.name, func(t *testing.T) {
 					n := &node{T: t, server: n.server}
-					n.settled(who, grants[who])
-					r := n.reviewer(who)
-					for _, namespace := range namespacesOf(grants, own, other) {
-						r.compareRules(namespace, nobody, grants[who])
-					}
-					r.tryForReal(n, who, other)
+					n.settled(who, grants[who], namespacesOf(grants, own, other)...)
+					n.reviewer(who).tryForReal(n, who, other)
 				})
 			}
 		})
 	}
 	// What one is told about the rules is also what decides: everything that one could ask
 	// for is asked for, where there are the most rights.
-	r := everyRole(t, own)
+	r := everyRole(t, "every", own)
 	newInstaller(t).install(r)
 	grants := r.grants(t)
 	for _, who := range accountsOf(grants) {
@@ -280,27 +277,44 @@ func spread(all map[access]bool, namespace string, rule rbacv1.PolicyRule) {
 	}
 }
 
-// compareRules compares the rights in a namespace with those of the roles and of
-// everybody.
-func (r reviewer) compareRules(namespace string, nobody reviewer, grants []grant) {
-	r.Helper()
-	want := reviewer{r.T, nobody.client}.rules(namespace)
-	for _, g := range grants {
-		if g.namespace == "" || g.namespace == namespace {
-			spread(want, namespace, g.rule)
+// settled waits until the server, which learns of roles by and by, counts up for the
+// account the rights of its roles and of everybody, and no others.
+func (n *node) settled(who account, grants []grant, more ...string) {
+	n.Helper()
+	const other = "somebody-elses"
+	makeNamespace(n.T, n.server, other)
+	makeAccount(n.T, n.server, other, "nobody")
+	nobody, r := n.reviewer(account{other, "nobody"}), n.reviewer(who)
+	for _, namespace := range namespacesOf(map[account][]grant{who: grants}, append(more, who.namespace)...) {
+		want := nobody.rules(namespace)
+		for _, g := range grants {
+			if g.namespace == "" || g.namespace == namespace {
+				spread(want, namespace, g.rule)
+			}
+		}
+		ctx, cancel := context.WithTimeout(n.Context(), time.Minute)
+		defer cancel()
+		again := time.NewTicker(20 * time.Millisecond)
+		defer again.Stop()
+		for have := r.rules(namespace); !maps.Equal(have, want); have = r.rules(namespace) {
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				n.Fatalf("%s has rights that its roles do not say: %v, and not those that they do: %v", who, lacking(want, have), lacking(have, want))
+			}
 		}
 	}
-	have := r.rules(namespace)
-	for a := range have {
-		if !want[a] {
-			r.Errorf("it may %s, which none of its roles says", a)
+}
+
+// lacking are those of the rights that are not among these.
+func lacking(these, rights map[access]bool) (list []string) {
+	for a := range rights {
+		if !these[a] {
+			list = append(list, a.String())
 		}
 	}
-	for a := range want {
-		if !have[a] {
-			r.Errorf("it may not %s, which its roles say", a)
-		}
-	}
+	slices.Sort(list)
+	return list
 }
 
 // accessRenderings are the renderings whose roles differ.
@@ -308,7 +322,7 @@ func accessRenderings(t *testing.T, namespace string) []*rendering {
 	t.Helper()
 	probing := release(t, "escape-scanner", namespace, "--set", "audit.probeNodes.enabled=true")
 	probing.name = "chart that probes nodes by itself"
-	all := append(manifests(t), everyRole(t, namespace), probing)
+	all := append(manifests(t), everyRole(t, "escape-scanner", namespace), probing)
 	for _, file := range chartValues(t) {
 		r := release(t, "escape-scanner", namespace, "-f", file)
 		r.name = "chart with " + filepath.Base(file)
@@ -318,7 +332,7 @@ func accessRenderings(t *testing.T, namespace string) []*rendering {
 }
 
 // everyRole is the chart with the values that have it make all roles that go together.
-func everyRole(t *testing.T, namespace string) *rendering {
+func everyRole(t *testing.T, name, namespace string) *rendering {
 	t.Helper()
 	var flags []string
 	for _, value := range []string{
@@ -327,24 +341,9 @@ func everyRole(t *testing.T, namespace string) *rendering {
 	} {
 		flags = append(flags, "--set", value)
 	}
-	r := release(t, "escape-scanner", namespace, flags...)
+	r := release(t, name, namespace, flags...)
 	r.name = "chart with every role"
 	return r
-}
-
-// settled waits until the server acts on the last of the rights, of which it learns by
-// and by.
-func (n *node) settled(who account, grants []grant) {
-	n.Helper()
-	r := n.reviewer(who)
-	for _, g := range grants {
-		a := access{verb: g.rule.Verbs[0], group: g.rule.APIGroups[0], namespace: g.namespace}
-		a.resource, a.subresource, _ = strings.Cut(g.rule.Resources[0], "/")
-		if len(g.rule.ResourceNames) > 0 {
-			a.name = g.rule.ResourceNames[0]
-		}
-		awaited(n, "the server knows "+g.String(), func() bool { return r.allowed([]access{a})[a] })
-	}
 }
 
 // compare compares what it may with what its roles say.

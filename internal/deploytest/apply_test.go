@@ -224,6 +224,7 @@ func (in *installer) pods(r *rendering) {
 	for _, w := range r.workloads(in.T) {
 		in.priorityClass(w.template.Spec.PriorityClassName)
 		pod := podOf(w)
+		in.settled(w, pod)
 		client := in.typed.CoreV1().Pods(w.namespace)
 		made, err := client.Create(in.Context(), pod, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 		if err != nil {
@@ -237,18 +238,35 @@ func (in *installer) pods(r *rendering) {
 		if err := client.Delete(in.Context(), made.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
 			in.Error(err)
 		}
-		if w.template.Labels["app.kubernetes.io/component"] == "node-probe" {
-			if w.namespace == r.workload(in.T, "node-probe").namespace && w.namespace == namespaceOf(r) {
-				in.Errorf("%s is in the namespace of pods that are restricted", w)
-			}
-			continue
+		if isProbe(w) && w.namespace == namespaceOf(r) {
+			in.Errorf("%s is in the namespace of pods that are restricted", w)
 		}
-		pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
-		if refusal(in.T, in.typed, w.namespace, pod) == nil {
-			in.Errorf("%s: its namespace would admit a privileged pod as well", w)
-		}
-		in.warnings.take()
 	}
+}
+
+// isProbe tells whether a workload reads files of its host, and so cannot be restricted.
+func isProbe(w workload) bool {
+	return w.template.Labels["app.kubernetes.io/component"] == "node-probe"
+}
+
+// settled waits until admission, which learns by and by, knows the classes of pods and
+// refuses in the namespace a pod that is privileged but otherwise the same.
+func (in *installer) settled(w workload, pod *corev1.Pod) {
+	in.Helper()
+	client := in.typed.CoreV1().Pods(w.namespace)
+	if isProbe(w) {
+		awaited(in, w.String()+": its class is known", func() bool {
+			_, err := client.Create(in.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err == nil || !strings.Contains(err.Error(), "no PriorityClass")
+		})
+	} else {
+		bad := pod.DeepCopy()
+		bad.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
+		awaited(in, w.String()+": its namespace refuses privileged pods", func() bool {
+			return refusal(in.T, in.typed, w.namespace, bad) != nil
+		})
+	}
+	in.warnings.take()
 }
 
 // priorityClass makes a class that the values name, which is the user's to make.

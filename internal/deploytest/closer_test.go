@@ -28,7 +28,7 @@ func closer(t *testing.T, namespace string, values ...string) (*node, workload, 
 	for _, v := range values {
 		flags = append(flags, "--set", v)
 	}
-	r := release(t, "escape-scanner", namespace, flags...)
+	r := release(t, namespace, namespace, flags...)
 	restricted(t, n.server, namespace)
 	newInstaller(t).install(r)
 	w := r.workload(t, "audit")
@@ -117,7 +117,7 @@ func TestAskServer(t *testing.T) {
 // its log by the role for that.
 func TestNodeProbe(t *testing.T) {
 	n, w, _ := closer(t, "probing", "nodeProbe.enabled=true")
-	r := release(t, "escape-scanner", "probing", "--set", "nodeProbe.enabled=true")
+	r := release(t, "probing", "probing", "--set", "nodeProbe.enabled=true")
 	probe := r.workload(t, "node-probe")
 	pod := n.admitted(probe.namespace, probe.name, probe.template)
 	for _, v := range pod.Spec.Volumes {
@@ -160,5 +160,22 @@ func TestNodeProbe(t *testing.T) {
 	}
 	if code := running.stop(); code != exitOK {
 		t.Errorf("the probe ends with %d: %s", code, running.stderr.String())
+	}
+}
+
+// TestFiles has the audit write files to its volume, with a configuration from its
+// ConfigMap. That its root cannot be written to does not matter.
+func TestFiles(t *testing.T) {
+	n, w, _ := closer(t, "filing", "audit.outputs.files.enabled=true", "audit.outputs.files.subPath=audits", "exceptions[0].rule=escape-hostpid",
+		"exceptions[0].namespace=watched-shop", "exceptions[0].reason=a reason of the chart's")
+	r := n.start(n.admitted(w.namespace, w.name, w.template))
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit %d: %s", code, r.stderr.String())
+	}
+	for suffix, want := range map[string]string{"sarif": `"2.1.0"`, "html": "<html", "jsonl": "a reason of the chart's"} {
+		text, err := os.ReadFile(r.file("/reports/" + w.name + "." + suffix))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v, and no %s in %d bytes", suffix, err, want, len(text))
+		}
 	}
 }

@@ -135,7 +135,7 @@ func (a *audit) wantComplete(t *testing.T) {
 func TestAudit(t *testing.T) {
 	server := cluster.Server(t)
 	seed(t, server)
-	r := release(t, "escape-scanner", "audits", "--set", "audit.outputs.stdout=json", "--set", "watch.enabled=false",
+	r := release(t, "audits", "audits", "--set", "audit.outputs.stdout=json", "--set", "watch.enabled=false",
 		"--set", "rbac.alsoRead[0].apiGroups={argoproj.io}", "--set", "rbac.alsoRead[0].resources={rollouts}")
 	restricted(t, server, "audits")
 	newInstaller(t).install(r)

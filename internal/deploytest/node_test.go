@@ -179,7 +179,7 @@ func (n *node) inside(pod *corev1.Pod, r *running, path string, args []string, e
 		NoNewPrivileges: context != nil && context.AllowPrivilegeEscalation != nil && !*context.AllowPrivilegeEscalation,
 	}
 	for _, m := range r.mounts {
-		s.Mounts = append(s.Mounts, sandboxMount{Source: filepath.Join(r.volumes[m.Name], m.SubPath), Target: m.MountPath, ReadOnly: m.ReadOnly})
+		s.Mounts = append(s.Mounts, sandboxMount{Source: n.mounted(r, m), Target: m.MountPath, ReadOnly: m.ReadOnly})
 	}
 	cmd, err := s.command()
 	if err != nil {
@@ -195,7 +195,7 @@ func (n *node) beside(pod *corev1.Pod, r *running, path string, args []string, e
 	slices.SortFunc(mounts, func(a, b corev1.VolumeMount) int { return len(b.MountPath) - len(a.MountPath) })
 	here := func(s string) string {
 		for _, m := range mounts {
-			s = strings.ReplaceAll(s, m.MountPath, filepath.Join(r.volumes[m.Name], m.SubPath))
+			s = strings.ReplaceAll(s, m.MountPath, n.mounted(r, m))
 		}
 		return s
 	}
@@ -209,6 +209,18 @@ func (n *node) beside(pod *corev1.Pod, r *running, path string, args []string, e
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Dir = list(all), n.TempDir()
 	return cmd
+}
+
+// mounted is what a container is shown of a volume.
+func (n *node) mounted(r *running, m corev1.VolumeMount) string {
+	n.Helper()
+	path := filepath.Join(r.volumes[m.Name], m.SubPath)
+	if m.SubPath != "" {
+		if err := os.MkdirAll(path, 0o777); err != nil {
+			n.Fatal(err)
+		}
+	}
+	return path
 }
 
 func list(env map[string]string) []string {
