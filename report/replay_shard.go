@@ -17,7 +17,10 @@ func ReplayShard(r io.Reader, h scan.Handler) error {
 }
 
 // replayedShard is how far the stream of a shard has come.
-type replayedShard struct{ around, counted bool }
+type replayedShard struct {
+	around, counted bool
+	rows            *scan.ShardOrder
+}
 
 // checkShard refuses the stream of a shard where results are wanted, and results where
 // the stream of a shard is wanted.
@@ -29,7 +32,10 @@ func (p *replayer) checkShard(e scan.Event) error {
 		return errors.New("not the run of a shard, as scan --shard writes it")
 	case p.shard == nil && e.Part != nil:
 		return errors.New("part: only a shard has such events, and the start says that this is none")
-	case p.shard == nil || e.Start != nil || e.Progress != nil || e.Failure != nil:
+	case p.shard != nil && e.Start != nil:
+		p.shard.rows = scan.NewShardOrder(e.Start)
+		return nil
+	case p.shard == nil || e.Progress != nil || e.Failure != nil:
 		return nil
 	}
 	return p.shard.check(e)
@@ -40,6 +46,8 @@ func (s *replayedShard) check(e scan.Event) error {
 	switch {
 	case e.End != nil && !e.End.Interrupted && !s.counted:
 		return errors.New("end: parts of the shard are missing before it")
+	case e.End != nil && e.End.Interrupted && s.around:
+		return errors.New("end: interrupted, and parts before it: a shard that is interrupted tells none")
 	case e.End != nil:
 		return nil
 	case part == nil:
@@ -50,6 +58,9 @@ func (s *replayedShard) check(e scan.Event) error {
 	case part.Counts != nil && s.around && !s.counted:
 		s.counted = true
 	case part.Row != nil && s.counted:
+		if err := s.rows.Next(part.Row); err != nil {
+			return fmt.Errorf("part: %w", err)
+		}
 	default:
 		return errors.New("part: out of its order: want around, counts and then rows")
 	}

@@ -21,8 +21,11 @@ func shardEvents() []scan.Event {
 	cell := scan.Cell{Answer: scan.StopsNo, Reason: "nothing refuses it"}
 	failure := scan.Failure{Subject: "nodes", Reason: scan.FailureForbidden, Message: "no permission"}
 	finding := scan.Finding{Rule: "escape-privileged", Category: scan.CategoryEscape, Title: "t", Severity: scan.SeverityCritical, Open: true, Now: []byte("true"), Field: "spec", Message: "m"}
+	web := scan.Workload{Namespace: "shop", Kind: "Deployment", Name: "web"}
+	open := finding
+	open.Workload = web
 	return []scan.Event{
-		{Start: &scan.Start{Schema: 1, Tool: "escape-scanner", Version: "v", RuleSet: "1", Time: time.Unix(1, 0).UTC(), Source: scan.SourceCluster, Shard: &scan.Shard{Index: 1, Of: 3}, Level: "baseline", PSSVersion: "latest"}},
+		{Start: &scan.Start{Schema: 1, Tool: "escape-scanner", Version: "v", RuleSet: "1", Time: time.Unix(1, 0).UTC(), Source: scan.SourceCluster, Shard: &scan.Shard{Index: 2, Of: 3}, Level: "baseline", PSSVersion: "latest"}},
 		{Part: &scan.Part{Around: &scan.Outline{
 			Nodes:     []scan.Node{{Name: "n1", Enforcement: &kernel.Enforcement{Capabilities: kernel.Yes, Processes: kernel.Yes, Agent: kernel.Yes, Grade: kernel.Claimed, Reason: "r"}}},
 			Runtime:   []scan.RuntimeOutline{{Policy: ref, Action: "Block", Containers: []string{"app"}, Faults: []string{"empty"}, Inert: true}},
@@ -35,7 +38,7 @@ func shardEvents() []scan.Event {
 			Halves: []scan.Halves{{Admission: kyverno, Runtime: ref, AdmissionOnly: 1, RuntimeOnly: 2}},
 		}}},
 		{Part: &scan.Part{Row: &scan.ShardRow{
-			Workload: scan.Workload{Namespace: "shop", Kind: "Deployment", Name: "web"}, Claims: "c", Pods: 2, Findings: []scan.Finding{finding},
+			Workload: web, Claims: "c", Pods: 2, Findings: []scan.Finding{open},
 			Controls: []string{"privileged"}, Paths: []string{"escape-privileged"}, Severity: scan.SeverityCritical, Exposed: true, Unsure: "u", More: "m",
 			Layers: []*scan.Layers{{
 				Runtime: scan.RuntimeLayer{Set: kernel.No, Reason: "r"}, Kernel: scan.KernelLayer{Capabilities: kernel.Yes, Processes: kernel.Yes, Reason: "r"},
@@ -98,6 +101,9 @@ func TestReplayShardRefuses(t *testing.T) {
 		"no such place":  {start + around + counts + strings.Replace(row, `[1,0]`, `[1,1]`, 1) + end, "a place that is not in the row"},
 		"no such source": {start + around + counts + strings.Replace(row, `"quiet":0`, `"quiet":7`, 1) + end, "a source that is not in the row"},
 		"negative":       {start + around + strings.Replace(counts, `"pods":2`, `"pods":-2`, 1) + row + end, "a number that is none of pods"},
+		"twice":          {start + around + counts + row + row + end, "workload shop/Deployment/web is out of order"},
+		"of another":     {strings.Replace(start, `"index":2`, `"index":0`, 1) + around + counts + row + end, "workload shop/Deployment/web is not of shard 0/3"},
+		"stopped":        {start + around + counts + row + strings.Replace(end, `"pods":2`, `"pods":2,"interrupted":true`, 1), "interrupted, and parts before it"},
 		"empty part":     {start + `{"part":{}}` + "\n" + end, "want one of around, counts and row"},
 		"strange word":   {start + around + counts + strings.Replace(row, `"set":"no"`, `"set":"nearly"`, 1) + end, "not known to this version"},
 		"after the end":  {start + around + counts + row + failure + end + end, "something after the end event"},
@@ -110,7 +116,7 @@ func TestReplayShardRefuses(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct{ in, want string }{
-		"shard": {strings.Join(saved, ""), "shard 1/3 of a scan, which has no results of its own: join all shards first (escape-scanner merge FILE...)"},
+		"shard": {strings.Join(saved, ""), "shard 2/3 of a scan, which has no results of its own: join all shards first (escape-scanner merge FILE...)"},
 		"part":  {startLine + around + endLine, "part: only a shard has such events"},
 	} {
 		err := Replay(strings.NewReader(test.in), discard())
@@ -125,7 +131,7 @@ func TestReplayShardRefuses(t *testing.T) {
 func FuzzReplayShard(f *testing.F) {
 	for _, of := range []int{1, 3} {
 		events := shardEvents()
-		events[0].Start.Shard = &scan.Shard{Index: of / 2, Of: of}
+		events[0].Start.Shard = &scan.Shard{Index: of - 1, Of: of}
 		f.Add(write(f, format{"jsonl", NewJSONL}, events))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"reflect"
 	"slices"
+	"time"
 )
 
 // ShardRun is what one shard wrote.
@@ -96,14 +97,18 @@ func (j *joining) node(name string) *nodeState {
 	return n
 }
 
+// maxApart is how far apart shards of one run begin without a word about it. A file that
+// an earlier run left looks like one of this run's.
+const maxApart = time.Hour
+
 // start is that of the whole: as early as the first of the shards.
 func (j *joining) start() Start {
+	byTime := func(a, b ShardRun) int { return a.Start.Time.Compare(b.Start.Time) }
+	early, late := slices.MinFunc(j.all, byTime), slices.MaxFunc(j.all, byTime)
 	start := j.all[0].Start
-	start.Shard = nil
-	for _, s := range j.all {
-		if s.Start.Time.Before(start.Time) {
-			start.Time = s.Start.Time
-		}
+	start.Shard, start.Time = nil, early.Start.Time
+	if apart := late.Start.Time.Sub(early.Start.Time); apart > maxApart {
+		start.Notes = append(slices.Clip(start.Notes), fmt.Sprintf("the shards were not read at one time: %s is %s older than %s, and what is told of its namespaces is as they were then", early.Name, apart.Round(time.Minute), late.Name))
 	}
 	for _, what := range j.odd {
 		start.Notes = append(slices.Clip(start.Notes), fmt.Sprintf("not all shards saw the same %s, which changed between them: what is told of each workload is as its own shard saw them, and what is told of them is as %s did", what, j.whole[0].Name))
@@ -171,13 +176,13 @@ func (j *joining) addLost(e *ending) {
 func (j *joining) rows(yield func(*rows, error) bool) {
 	type head struct {
 		shard *ShardRun
+		order *ShardOrder
 		next  func() (*ShardRow, error, bool)
 		row   *ShardRow
 	}
 	var heads []*head
 	// advance reads the next row of a shard, nil where there is none.
 	advance := func(h *head) error {
-		was := h.row
 		row, err, ok := h.next()
 		switch {
 		case !ok:
@@ -185,10 +190,9 @@ func (j *joining) rows(yield func(*rows, error) bool) {
 			return nil
 		case err != nil:
 			return err
-		case !h.shard.Start.Shard.Has(row.Workload.Namespace):
-			return fmt.Errorf("%s: workload %s is not of shard %s", h.shard.Name, row.Workload, h.shard.Start.Shard)
-		case was != nil && compareShardRows(was, row) >= 0:
-			return fmt.Errorf("%s: workload %s is out of order", h.shard.Name, row.Workload)
+		}
+		if err := h.order.Next(row); err != nil {
+			return fmt.Errorf("%s: %w", h.shard.Name, err)
 		}
 		h.row = row
 		return nil
@@ -196,7 +200,7 @@ func (j *joining) rows(yield func(*rows, error) bool) {
 	for i := range j.whole {
 		next, stop := iter.Pull2(j.whole[i].Rows)
 		defer stop()
-		h := &head{shard: &j.whole[i], next: next}
+		h := &head{shard: &j.whole[i], order: NewShardOrder(&j.whole[i].Start), next: next}
 		if err := advance(h); err != nil {
 			yield(nil, err)
 			return
@@ -307,10 +311,14 @@ func checkShards(shards []ShardRun) error {
 	for i := range shards {
 		s := &shards[i]
 		switch {
-		case s.Start.Shard == nil || !s.Start.Shard.Valid():
+		case s.Start.Shard == nil || !s.Start.Shard.Valid() || s.Start.Watch || s.Start.Source == SourceManifests || s.Start.Source == SourceFleet:
 			return fmt.Errorf("%s: not the run of a shard", s.Name)
 		case (s.Around == nil) != (s.Counts == nil) || s.Around == nil && !s.End.Interrupted:
 			return fmt.Errorf("%s: parts are missing", s.Name)
+		case s.Around != nil && s.End.Interrupted:
+			return fmt.Errorf("%s: parts of a run that was interrupted, which tells none", s.Name)
+		case !isCount(s.End.Pods):
+			return fmt.Errorf("%s: end: a number that is none of pods", s.Name)
 		}
 		if what := first.otherRun(s); what != "" {
 			return fmt.Errorf("%s and %s are not of one run: %s", first.Name, s.Name, what)
@@ -348,7 +356,7 @@ func (s *ShardRun) otherRun(o *ShardRun) string {
 		{"source", a.Source, b.Source}, {"cluster", a.Cluster, b.Cluster},
 		{"version of the server", a.ServerVersion, b.ServerVersion},
 		{"level", a.Level, b.Level}, {"version of the Pod Security Standards", a.PSSVersion, b.PSSVersion},
-		{"namespaces", fmt.Sprint(a.Namespaces), fmt.Sprint(b.Namespaces)}, {"selector", a.Selector, b.Selector},
+		{"namespaces", fmt.Sprintf("%q", a.Namespaces), fmt.Sprintf("%q", b.Namespaces)}, {"selector", a.Selector, b.Selector},
 	} {
 		if field.a != field.b {
 			return fmt.Sprintf("%s %v and %v", field.what, field.a, field.b)

@@ -118,13 +118,14 @@ func (c *ShardCounts) check() error {
 	for _, h := range c.Halves {
 		counts = append(counts, h.AdmissionOnly, h.RuntimeOnly)
 	}
-	// What is added up must not run over.
-	const most = 1 << 40
-	if slices.ContainsFunc(counts, func(n int) bool { return n < 0 || n > most }) {
+	if slices.ContainsFunc(counts, func(n int) bool { return !isCount(n) }) {
 		return errors.New("counts: a number that is none of pods")
 	}
 	return nil
 }
+
+// isCount reports whether there may be so many. What is added up must not run over.
+func isCount(n int) bool { return n >= 0 && n <= 1<<40 }
 
 func (r *ShardRow) check() error {
 	in := func(i, n int) bool { return i >= 0 && i < n }
@@ -141,9 +142,40 @@ func (r *ShardRow) check() error {
 			return fmt.Errorf("row %s: a place that is not in the row", r.Workload)
 		}
 	}
-	if r.Pods < 0 || len(r.Places) == 0 {
+	if !isCount(r.Pods) || len(r.Places) == 0 {
 		return fmt.Errorf("row %s: of no pods", r.Workload)
 	}
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Workload != r.Workload || !isCount(f.Pods) {
+			return fmt.Errorf("row %s: a finding that is none of its pods", r.Workload)
+		}
+	}
+	return nil
+}
+
+// ShardOrder checks the rows of a shard one after the other.
+type ShardOrder struct {
+	shard   Shard
+	cluster string
+	last    *ShardRow
+}
+
+// NewShardOrder begins with the first row of a run of a shard that began so.
+func NewShardOrder(start *Start) *ShardOrder {
+	return &ShardOrder{shard: *start.Shard, cluster: start.Cluster}
+}
+
+// Next refuses a row that is not of the shard, or does not belong behind the one before.
+func (o *ShardOrder) Next(row *ShardRow) error {
+	switch w := row.Workload; {
+	case !o.shard.Has(w.Namespace):
+		return fmt.Errorf("workload %s is not of shard %s", w, o.shard)
+	case w.Cluster != o.cluster:
+		return fmt.Errorf("workload %s is of cluster %q, and the shard of %q", w, w.Cluster, o.cluster)
+	case o.last != nil && compareShardRows(o.last, row) >= 0:
+		return fmt.Errorf("workload %s is out of order", w)
+	}
+	o.last = row
 	return nil
 }
 

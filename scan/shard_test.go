@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -327,7 +328,23 @@ func TestJoinRefuses(t *testing.T) {
 		"other of":    {func(r []ShardRun) []ShardRun { r[1].Start.Shard = &Shard{1, 4}; return r }, "the number of shards 3 and 4"},
 		"other tool":  {func(r []ShardRun) []ShardRun { r[2].Start.Version = "v9"; return r }, "shard-0.jsonl and shard-2.jsonl are not of one run: version of the tool"},
 		"other level": {func(r []ShardRun) []ShardRun { r[2].Start.Level = "restricted"; return r }, "level baseline and restricted"},
-		"other scope": {func(r []ShardRun) []ShardRun { r[2].Start.Namespaces = []string{"a"}; return r }, "namespaces [] and [a]"},
+		"watch":       {func(r []ShardRun) []ShardRun { r[0].Start.Watch = true; return r }, "shard-0.jsonl: not the run of a shard"},
+		"manifests":   {func(r []ShardRun) []ShardRun { r[1].Start.Source = SourceManifests; return r }, "shard-1.jsonl: not the run of a shard"},
+		"stopped":     {func(r []ShardRun) []ShardRun { r[1].End.Interrupted = true; return r }, "shard-1.jsonl: parts of a run that was interrupted"},
+		"so many":     {func(r []ShardRun) []ShardRun { r[1].End.Pods = math.MaxInt; return r }, "shard-1.jsonl: end: a number that is none of pods"},
+		"a b": {func(r []ShardRun) []ShardRun {
+			r[0].Start.Namespaces, r[1].Start.Namespaces, r[2].Start.Namespaces = []string{"a", "b"}, []string{"a", "b"}, []string{"a b"}
+			return r
+		}, `namespaces ["a" "b"] and ["a b"]`},
+		"of a cluster": {func(r []ShardRun) []ShardRun {
+			for i := range r {
+				if r[i].Start.Shard.Has("shop") {
+					r[i].Rows = listed2([]*ShardRow{{Workload: Workload{Cluster: "other", Namespace: "shop", Kind: "Pod", Name: "a"}}})
+				}
+			}
+			return r
+		}, `workload shop/Pod/a is of cluster "other"`},
+		"other scope": {func(r []ShardRun) []ShardRun { r[2].Start.Namespaces = []string{"a"}; return r }, `namespaces [] and ["a"]`},
 		"of another": {func(r []ShardRun) []ShardRun {
 			for i := range r {
 				r[i].Rows = listed2([]*ShardRow{{Workload: Workload{Namespace: "shop", Kind: "Pod", Name: "a"}}})
@@ -376,6 +393,56 @@ func TestJoinSaysWhatChanged(t *testing.T) {
 	}
 	if !start.Time.Equal(time.Unix(100, 0)) || start.Shard != nil {
 		t.Errorf("start is %+v", start)
+	}
+}
+
+// TestJoinSaysWhatIsOld: a part that an earlier run left is like one of this run but for
+// its time.
+func TestJoinSaysWhatIsOld(t *testing.T) {
+	t.Parallel()
+	runs := divided(t, web(), ClusterOptions{Level: psa.LevelBaseline, PSSVersion: PSSServer, Start: Start{Time: time.Unix(100_000, 0)}}, 3)
+	for _, test := range []struct {
+		apart time.Duration
+		want  []string
+	}{
+		{time.Hour, nil},
+		{25*time.Hour + time.Second, []string{"the shards were not read at one time: shard-2.jsonl is 25h0m0s older than shard-0.jsonl, and what is told of its namespaces is as they were then"}},
+	} {
+		runs[2].Start.Time = time.Unix(100_000, 0).Add(-test.apart)
+		joined := &recorder{}
+		if err := Join(runs, JoinOptions{}, NewTally(joined)); err != nil {
+			t.Fatal(err)
+		}
+		if start := joined.events[0].Start; !slices.Equal(start.Notes, test.want) || !start.Time.Equal(runs[2].Start.Time) {
+			t.Errorf("%s apart: the start is %+v", test.apart, start)
+		}
+	}
+}
+
+// TestPartsNobodyWrote are refused one by one.
+func TestPartsNobodyWrote(t *testing.T) {
+	t.Parallel()
+	at := Workload{Namespace: "shop", Kind: "Pod", Name: "a"}
+	other := at
+	other.Cluster = "other"
+	row := func(pods int, findings ...Finding) *Part {
+		return &Part{Row: &ShardRow{
+			Workload: at, Pods: pods, Findings: findings, Layers: []*Layers{{}}, Admitted: []Admitted{{}}, Sources: []ShardSource{{}},
+			Nodes: []string{""}, Places: [][2]int{{0, 0}},
+		}}
+	}
+	for _, good := range []*Part{row(1), row(1<<40, Finding{Workload: at, Pods: 1 << 40})} {
+		if err := good.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, bad := range map[string]*Part{
+		"pods": row(math.MaxInt), "no pods": row(-1), "other": row(1, Finding{Workload: other}),
+		"its pods": row(1, Finding{Workload: at, Pods: -1}), "counts": {Counts: &ShardCounts{Pods: math.MaxInt}},
+	} {
+		if err := bad.Check(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 }
 
