@@ -8,13 +8,14 @@ out=${1:-$root/deploy/manifests}
 
 # render FILE "WHAT" FLAG… writes one file.
 render() {
-	file=$out/$1
+	file=$out/$1 what=$2
+	shift 2
+	# Not by a pipe, which would hide that it failed.
+	text=$("$root/bin/helm" template escape-scanner "$root/deploy/chart" --namespace escape-scanner \
+		--set plainManifests=true "$@")
 	{
-		printf '# %s\n# Rendered from deploy/chart by "make manifests": change that.\n' "$2"
-		shift 2
-		"$root/bin/helm" template escape-scanner "$root/deploy/chart" --namespace escape-scanner \
-			--set plainManifests=true "$@" |
-			sed '/^# Source: /d'
+		printf '# %s\n# Rendered from deploy/chart by "make manifests": change that.\n' "$what"
+		printf '%s\n' "$text" | sed '/^# Source: /d'
 	} >"$file.new"
 	mv -f "$file.new" "$file"
 }

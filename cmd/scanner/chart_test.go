@@ -197,6 +197,36 @@ func TestChartArgumentsAreTaken(t *testing.T) {
 	})
 }
 
+// The example of an exception in values.yaml is one that the program takes.
+func TestChartExceptionExample(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(charttest.Chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(text), "\nexceptions: []\n")
+	if !ok {
+		t.Fatal("there are no exceptions in values.yaml")
+	}
+	example := "exceptions:\n"
+	for line := range strings.Lines(after) {
+		commented, ok := strings.CutPrefix(line, "#")
+		if !ok {
+			break
+		}
+		example += commented
+	}
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{deps: testDeps(t.TempDir()), configFile: file}
+	cfg, _, err := a.load(newFlagSet())
+	if err != nil || len(cfg.Exceptions) != 1 {
+		t.Errorf("%v in\n%s", err, example)
+	}
+}
+
 // probeFindings are those that the pod of the node probe has by what it needs: it is root,
 // with two directories of the host.
 func probeFindings(pod *corev1.PodSpec) []string {

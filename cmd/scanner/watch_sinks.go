@@ -23,7 +23,7 @@ import (
 )
 
 // leaseName is the Lease that replicas of a watch share.
-const leaseName = "escape-scanner-watch"
+const leaseName = kube.WatchLeaseName
 
 // handler is who is told everything. With several replicas only the figures are kept by
 // each; the rest comes with the Lease.

@@ -40,33 +40,38 @@ func TestLint(t *testing.T) {
 // Every object is one of the API's, with no field that it does not have and none twice.
 func TestObjectsAreOfTheAPI(t *testing.T) {
 	t.Parallel()
-	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
-	monitors := newCustomResource(t, "prometheus/monitoring.coreos.com_servicemonitors.yaml")
 	for name, file := range Values(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := map[string]bool{}
-			for _, document := range Documents(t, Render(t, file)) {
-				var o unstructured.Unstructured
-				if err := yaml.UnmarshalStrict(document, &o.Object); err != nil {
-					t.Fatalf("%v in\n%s", err, document)
-				}
-				id := o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
-				if seen[id] {
-					t.Errorf("%s is there twice", id)
-				}
-				seen[id] = true
-				if o.GetKind() == "ServiceMonitor" {
-					for _, wrong := range monitors.wrong(&o) {
-						t.Errorf("%s: %s", id, wrong)
-					}
-					continue
-				}
-				if _, _, err := decoder.Decode(document, nil, nil); err != nil {
-					t.Errorf("%s: %v", id, err)
-				}
-			}
+			checkObjects(t, Render(t, file))
 		})
+	}
+}
+
+func checkObjects(t *testing.T, text []byte) {
+	t.Helper()
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	monitors := newCustomResource(t, "prometheus/monitoring.coreos.com_servicemonitors.yaml")
+	seen := map[string]bool{}
+	for _, document := range Documents(t, text) {
+		var o unstructured.Unstructured
+		if err := yaml.UnmarshalStrict(document, &o.Object); err != nil {
+			t.Fatalf("%v in\n%s", err, document)
+		}
+		id := o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
+		if seen[id] {
+			t.Errorf("%s is there twice", id)
+		}
+		seen[id] = true
+		if o.GetKind() == "ServiceMonitor" {
+			for _, wrong := range monitors.wrong(&o) {
+				t.Errorf("%s: %s", id, wrong)
+			}
+			continue
+		}
+		if _, _, err := decoder.Decode(document, nil, nil); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 }
 

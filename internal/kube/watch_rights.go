@@ -17,6 +17,10 @@ const (
 	WatchLease WatchFeature = "lease"
 )
 
+// WatchLeaseName is the Lease that the replicas of a watch share. In its namespace there may
+// be Leases by which controllers of the cluster choose who leads: those are not touched.
+const WatchLeaseName = "escape-scanner-watch"
+
 // WatchRights are the rights that a feature uses, and no others. Those to reports and
 // Events are needed wherever workloads are watched, those to the Lease in its namespace.
 // Of the two APIs for reports the one that is not written may be left out.
@@ -39,7 +43,9 @@ func WatchRights(feature WatchFeature) []rbacv1.PolicyRule {
 		}
 	case WatchLease:
 		return []rbacv1.PolicyRule{
-			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
+			// To create cannot be limited to a name.
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create"}},
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{WatchLeaseName}, Verbs: []string{"get", "update"}},
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package kube
 import (
 	"slices"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/escape-scanner/escape-scanner/scan"
@@ -66,11 +67,22 @@ func (n *rightsNeeded) feature(feature WatchFeature, w WatchWork) {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, ns := range featureNamespaces(feature, resource, w) {
-					for _, verb := range rule.Verbs {
-						n.add(Permission{Verb: verb, Group: group, Resource: resource, Namespace: ns, For: string(feature)})
-					}
+					n.ruled(rule, Permission{Group: group, Resource: resource, Namespace: ns, For: string(feature)})
 				}
 			}
+		}
+	}
+}
+
+// ruled are the verbs and names of a rule.
+func (n *rightsNeeded) ruled(rule rbacv1.PolicyRule, p Permission) {
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, p.Verb = range rule.Verbs {
+		for _, p.Name = range names {
+			n.add(p)
 		}
 	}
 }

@@ -112,19 +112,19 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 - name: AWS_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .accessKeyIDKey }}
+      name: {{ .existingSecret | toYaml }}
+      key: {{ .accessKeyIDKey | toYaml }}
 - name: AWS_SECRET_ACCESS_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .secretAccessKeyKey }}
+      name: {{ .existingSecret | toYaml }}
+      key: {{ .secretAccessKeyKey | toYaml }}
 {{- if .sessionTokenKey }}
 - name: AWS_SESSION_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .sessionTokenKey }}
+      name: {{ .existingSecret | toYaml }}
+      key: {{ .sessionTokenKey | toYaml }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -136,7 +136,7 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 - name: reports
   mountPath: /reports
   {{- with $out.files.subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | toYaml }}
   {{- end }}
 {{- end }}
 {{- if $out.s3.enabled }}
@@ -157,7 +157,7 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 {{- if $out.files.enabled }}
 - name: reports
   persistentVolumeClaim:
-    claimName: {{ $out.files.existingClaim | default (include "escape-scanner.component" (dict "root" $ "component" "audit")) }}
+    claimName: {{ $out.files.existingClaim | default (include "escape-scanner.component" (dict "root" $ "component" "audit")) | toYaml }}
 {{- end }}
 {{- if $out.s3.enabled }}
 - name: tmp
@@ -166,7 +166,7 @@ it was due, so a file of its own is kept when a pod is tried again, and sorts by
 {{- with $out.s3.caConfigMap }}
 - name: s3-ca
   configMap:
-    name: {{ . }}
+    name: {{ . | toYaml }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -20,8 +20,8 @@
 
 {{/* What a component's pods are selected by. Takes (dict "root" $ "component" NAME). */}}
 {{- define "escape-scanner.selector" -}}
-app.kubernetes.io/name: {{ include "escape-scanner.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "escape-scanner.name" .root | toYaml }}
+app.kubernetes.io/instance: {{ .root.Release.Name | toYaml }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -35,6 +35,12 @@ app.kubernetes.io/component: {{ .component }}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
 {{- end -}}
 {{- toYaml (merge $labels .root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/* Labels of a component's pods, with those of the user; what pods are selected by stays. */}}
+{{- define "escape-scanner.podLabels" -}}
+{{- $labels := include "escape-scanner.labels" . | fromYaml -}}
+{{- toYaml (merge $labels (index .root.Values (.values | default .component)).podLabels) -}}
 {{- end -}}
 
 {{/* The name of a component's objects. */}}
@@ -72,9 +78,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- $port | default (ternary "80" "443" (hasPrefix "http://" $host)) -}}
 {{- end -}}
 
-{{/* Where the node probe runs. */}}
+{{/* Where the node probe runs: with nothing that is not its own. */}}
 {{- define "escape-scanner.probeNamespace" -}}
-{{- .Values.nodeProbe.namespace.name | default (printf "%s-node-probe" .Release.Namespace | trunc 63 | trimSuffix "-") -}}
+{{- $name := .Values.nodeProbe.namespace.name | default (printf "%s-node-probe" (.Release.Namespace | trunc 52)) -}}
+{{- if or (eq $name .Release.Namespace "default") (hasPrefix "kube-" $name) -}}
+{{- fail (printf "nodeProbe.namespace.name: in %s there are pods of others; the probe needs a namespace of its own" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{/* "yes" where there is a configuration file. */}}

@@ -4,7 +4,7 @@ restricted would refuse. */}}
 {{/* Fields of the pod. Takes (dict "root" $ "component" NAME). */}}
 {{- define "escape-scanner.podSpec" -}}
 {{- $c := index .root.Values .component -}}
-serviceAccountName: {{ include "escape-scanner.serviceAccount" . }}
+serviceAccountName: {{ include "escape-scanner.serviceAccount" . | toYaml }}
 automountServiceAccountToken: true
 enableServiceLinks: false
 securityContext:
@@ -27,7 +27,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .c.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | toYaml }}
 {{- end }}
 nodeSelector:
   {{- toYaml (merge (dict "kubernetes.io/os" "linux") .c.nodeSelector) | nindent 2 }}
@@ -51,12 +51,17 @@ capabilities:
 {{/* The environment: what Go may use of the memory, so that it collects before the kernel
 kills, and what the user adds. */}}
 {{- define "escape-scanner.env" -}}
-{{- $limit := dig "limits" "memory" "" .c.resources | toString -}}
-{{- if regexMatch "^[1-9][0-9]*(Mi|Gi)$" $limit -}}
-{{- $mib := trimSuffix "Mi" (trimSuffix "Gi" $limit) | int64 -}}
-{{- if hasSuffix "Gi" $limit }}{{ $mib = mul $mib 1024 }}{{ end -}}
+{{- $limit := dig "limits" "memory" "" .c.resources -}}
+{{- if not (kindIs "string" $limit) }}{{ $limit = $limit | int64 | toString }}{{ end -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $limit -}}
+{{- $mib := 0 -}}
+{{- if and (hasKey $units $unit) (ne $limit "") -}}
+{{- $mib = divf (mulf (trimSuffix $unit $limit) (get $units $unit) 0.9) 1048576 | floor | int64 -}}
+{{- end -}}
+{{- if gt $mib 0 -}}
 - name: GOMEMLIMIT
-  value: {{ printf "%dMiB" (div (mul $mib 9) 10) | quote }}
+  value: {{ printf "%dMiB" $mib | quote }}
 {{- end }}
 {{- with .c.extraEnv }}
 {{ toYaml . }}
@@ -86,7 +91,7 @@ kills, and what the user adds. */}}
 - --kubearmor-tls={{ $k.tls.mode }}
 {{- end }}
 {{- with $k.tls.serverName }}
-- --kubearmor-server-name={{ . }}
+- {{ printf "--kubearmor-server-name=%s" . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -111,12 +116,12 @@ kills, and what the user adds. */}}
 {{- if include "escape-scanner.hasConfig" .root }}
 - name: config
   configMap:
-    name: {{ include "escape-scanner.configMap" .root }}
+    name: {{ include "escape-scanner.configMap" .root | toYaml }}
 {{- end }}
 {{- if and .alerts .root.Values.kubearmor.tls.existingSecret }}
 - name: kubearmor-tls
   secret:
-    secretName: {{ .root.Values.kubearmor.tls.existingSecret }}
+    secretName: {{ .root.Values.kubearmor.tls.existingSecret | toYaml }}
 {{- end }}
 {{- with .c.extraVolumes }}
 {{ toYaml . }}

@@ -17,8 +17,8 @@ without them. Takes the verbs. */}}
 {{- define "escape-scanner.subjects" -}}
 {{- range $component := .components }}
 - kind: ServiceAccount
-  name: {{ include "escape-scanner.serviceAccount" (dict "root" $.root "component" $component) }}
-  namespace: {{ $.root.Release.Namespace }}
+  name: {{ include "escape-scanner.serviceAccount" (dict "root" $.root "component" $component) | toYaml }}
+  namespace: {{ $.root.Release.Namespace | toYaml }}
 {{- end }}
 {{- end -}}
 
@@ -46,7 +46,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: {{ .role }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | toYaml }}
   labels:
     {{- include "escape-scanner.labels" . | nindent 4 }}
 roleRef:
@@ -86,7 +86,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: {{ .role }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | toYaml }}
   labels:
     {{- include "escape-scanner.labels" . | nindent 4 }}
 rules:

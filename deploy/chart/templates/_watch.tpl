@@ -73,8 +73,8 @@
 - name: ESCAPE_SCANNER_WEBHOOK
   valueFrom:
     secretKeyRef:
-      name: {{ $w.webhook.existingSecret }}
-      key: {{ $w.webhook.urlKey }}
+      name: {{ $w.webhook.existingSecret | toYaml }}
+      key: {{ $w.webhook.urlKey | toYaml }}
 {{- end }}
 {{- end -}}
 
@@ -98,11 +98,11 @@
 {{- with .Values.watch.webhook }}
 - name: webhook
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ .existingSecret | toYaml }}
     items:
       {{- range compact (list .signingKey .caKey) }}
-      - key: {{ . }}
-        path: {{ . }}
+      - key: {{ . | toYaml }}
+        path: {{ . | toYaml }}
       {{- end }}
 {{- end }}
 {{- end }}
