@@ -24,9 +24,10 @@ const ProbeLogSelector = "app.kubernetes.io/part-of=escape-scanner,app.kubernete
 const MaxProbeInterval = 24 * time.Hour
 
 const (
-	// logLines and maxLog are how much of the end of a log is read. A report has some 4 KiB.
-	logLines = 20
-	maxLog   = 64 << 10
+	// logLines and maxLog are how much of the end of a log is read. A report has some KiB, and
+	// what is over the limit is cut off at the end, where the last report is.
+	logLines = 5
+	maxLog   = 256 << 10
 	// logsAtOnce is how many logs are read at a time.
 	logsAtOnce = 8
 	// clockSkew is how far the clocks of nodes may be apart, and how much later than due a

@@ -96,6 +96,8 @@ status: %s
 `, name, f.namespace, owner, f.node(node), status))
 	}
 	pod("good", "good", owner, running)
+	// What comes before the last report is long, and cuts nothing off it.
+	f.logs["good"] = strings.Repeat(reported(t, now.Add(-time.Second), func(m *kernel.Machine) { m.Node, m.Reason = f.node("good"), strings.Repeat("x", 4<<10) }), 30) + f.logs["good"]
 	pod("twice-a", "twice", owner, running)
 	pod("twice-b", "twice", owner, running)
 	pod("bare", "bare", "annotations: {}", running)
@@ -113,7 +115,7 @@ status: %s
 		t.Fatal(err)
 	}
 	m := reports[f.node("good")]
-	if len(reports) != 1 || m == nil || m.Node != f.node("good") || m.Pod != f.namespace+"/good" || m.Conclusion != kernel.No {
+	if len(reports) != 1 || m == nil || m.Node != f.node("good") || m.Pod != f.namespace+"/good" || !m.Time.Equal(now) || m.Conclusion != kernel.No {
 		t.Errorf("have %+v", reports)
 	}
 	for node, want := range map[string]string{"twice": "2 pods are labelled", "bare": "no DaemonSet owns it", "waits": "ImagePullBackOff"} {

@@ -101,6 +101,11 @@ func (k *Kubelet) logs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	// As kubelets do it: first the last lines, then of those the first bytes.
+	if tail, err := strconv.Atoi(r.URL.Query().Get("tailLines")); err == nil {
+		lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+		text = strings.Join(lines[max(0, len(lines)-tail):], "")
+	}
 	if limit, err := strconv.Atoi(r.URL.Query().Get("limitBytes")); err == nil {
 		text = text[:min(limit, len(text))]
 	}
