@@ -183,21 +183,26 @@ func (f *probeFlags) probes(a *app, cluster *kube.Cluster) (scan.Probes, error) 
 	if f.logs != "" {
 		p.Machines = func(ctx context.Context, nodes []string) (map[string]*kernel.Machine, map[string]string, error) {
 			reports, why, err := cluster.ProbeLogs(ctx, f.logs, a.now())
-			return reports, withoutProbe(nodes, reports, why, f.logs), err
+			return reports, withoutProbe(nodes, reports, why, err, f.logs), err
 		}
 	}
 	return p, nil
 }
 
-// withoutProbe says of the nodes of which nothing is known why.
-func withoutProbe(nodes []string, reports map[string]*kernel.Machine, why map[string]string, namespace string) map[string]string {
+// withoutProbe says of the nodes of which nothing is known why. Where the probe's pods could
+// not be read that is the error, for then nobody knows whether there are any.
+func withoutProbe(nodes []string, reports map[string]*kernel.Machine, why map[string]string, err error, namespace string) map[string]string {
+	none := "no pod of the node probe runs there (namespace " + namespace + ")"
+	if err != nil {
+		none = "what the node probe says could not be read"
+	}
 	all := maps.Clone(why)
 	if all == nil {
 		all = map[string]string{}
 	}
 	for _, node := range nodes {
 		if reports[node] == nil && all[node] == "" {
-			all[node] = "no pod of the node probe runs there (namespace " + namespace + ")"
+			all[node] = none
 		}
 	}
 	return all

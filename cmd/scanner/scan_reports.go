@@ -94,6 +94,9 @@ func (k *keptReports) write(ctx context.Context, ended error) error {
 		return ended
 	case ctx.Err() != nil:
 		k.app.complain("interrupted", "not all reports were written to the cluster")
+		if ended == nil {
+			return &exitError{code: exitInterrupted}
+		}
 		return ended
 	}
 	err = fmt.Errorf("reports: %w", err)

@@ -62,7 +62,7 @@ func (k *probeKeeper) machines(_ context.Context, nodes []string) (map[string]*k
 	k.mu.Lock()
 	known := k.known
 	k.mu.Unlock()
-	return known.reports, withoutProbe(nodes, known.reports, known.why, k.namespace), known.err
+	return known.reports, withoutProbe(nodes, known.reports, known.why, known.err, k.namespace), known.err
 }
 
 // look reads what the node probe says now, and tells whether it is other than before.
