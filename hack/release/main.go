@@ -155,6 +155,13 @@ func runRelease(ctx context.Context, o options) error {
 	if o.out == "" {
 		return errors.New("release: -o names no directory")
 	}
+	st, err := readStamp(ctx, o.root, o.told)
+	if err != nil {
+		return err
+	}
+	if err := checkDeployed(o.root, st.version); err != nil {
+		return err
+	}
 	st, binaries, err := o.build(ctx, releasePlatforms()...)
 	if err != nil {
 		return err
