@@ -66,11 +66,11 @@ func NewCluster(config *rest.Config, opts Options) (*Cluster, error) {
 	}
 	client, err := kubernetes.NewForConfigAndClient(config, transport)
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
+		return nil, fmt.Errorf("cluster %s: %w", addressOf(config), err)
 	}
 	metaClient, err := metadata.NewForConfigAndClient(config, transport)
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
+		return nil, fmt.Errorf("cluster %s: %w", addressOf(config), err)
 	}
 	if opts.PageSize <= 0 {
 		opts.PageSize = 500

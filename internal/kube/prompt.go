@@ -4,9 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"k8s.io/client-go/rest"
 )
+
+// addressOf is the server's address for people, without credentials that stand in it.
+func addressOf(config *rest.Config) string {
+	return config.Host[strings.LastIndex(config.Host, "@")+1:]
+}
 
 // httpClient is the client of config. A program that gives the credentials may take as
 // long as it likes: client-go waits for it whatever the request's time is, and so the
@@ -14,7 +20,7 @@ import (
 func httpClient(config *rest.Config) (*http.Client, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", config.Host, err)
+		return nil, fmt.Errorf("cluster %s: %w", addressOf(config), err)
 	}
 	if config.ExecProvider != nil {
 		client.Transport = prompt{client.Transport}

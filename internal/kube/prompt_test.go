@@ -93,3 +93,15 @@ func TestPromptIsForPrograms(t *testing.T) {
 		}
 	}
 }
+
+// A password in the address of a server is nobody's business.
+func TestErrorsHideCredentials(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"https://user:pass%40word@127.0.0.1:1", "https://user:pass@word@127.0.0.1:1"} {
+		config := &rest.Config{Host: host, TLSClientConfig: rest.TLSClientConfig{CertData: []byte("none"), KeyData: []byte("none")}}
+		_, err := NewCluster(config, Options{})
+		if err == nil || strings.Contains(err.Error(), "pass") || !strings.Contains(err.Error(), "cluster 127.0.0.1:1: ") {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
