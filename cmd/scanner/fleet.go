@@ -61,7 +61,7 @@ func oneClusterOnly() map[string][]string {
 
 // forAll are the flags of kubectl that hold for every cluster of a fleet.
 func forAll() []string {
-	return []string{"kubeconfig", "namespace", "as", "as-uid", "as-group", "request-timeout", "disable-compression", "cache-dir"}
+	return []string{"kubeconfig", "namespace", "as", "as-uid", "as-group", "as-user-extra", "request-timeout", "disable-compression", "cache-dir"}
 }
 
 // validate refuses what a scan of several clusters does not take.
@@ -99,6 +99,10 @@ func (f *fleetFlags) validate(cmd *cobra.Command, kubectl *genericclioptions.Con
 	})
 	if err != nil {
 		return err
+	}
+	if timeout, err := clientcmd.ParseTimeout(*kubectl.Timeout); err != nil || timeout < 0 {
+		// Otherwise each cluster would be told to be out of reach for it.
+		return fmt.Errorf("--request-timeout %q: want a number of seconds, or a time such as 30s", *kubectl.Timeout)
 	}
 	for i, name := range f.contexts {
 		if slices.Contains(f.contexts[:i], name) {
@@ -214,7 +218,7 @@ func contextConfig(kubeconfig *clientcmdapi.Config, name string, flags *genericc
 	}
 	overrides := &clientcmd.ConfigOverrides{Timeout: *flags.Timeout}
 	overrides.AuthInfo.Impersonate, overrides.AuthInfo.ImpersonateUID = *flags.Impersonate, *flags.ImpersonateUID
-	overrides.AuthInfo.ImpersonateGroups = *flags.ImpersonateGroup
+	overrides.AuthInfo.ImpersonateGroups, overrides.AuthInfo.ImpersonateUserExtra = *flags.ImpersonateGroup, userExtras(*flags.ImpersonateUserExtra)
 	overrides.ClusterInfo.DisableCompression = *flags.DisableCompression
 	config, err := clientcmd.NewNonInteractiveClientConfig(*kubeconfig, name, overrides, nil).ClientConfig()
 	if err != nil {
@@ -227,6 +231,22 @@ func contextConfig(kubeconfig *clientcmdapi.Config, name string, flags *genericc
 		config.ExecProvider = plugin
 	}
 	return config, nil
+}
+
+// userExtras reads what --as-user-extra says, as kubectl does.
+func userExtras(pairs []string) map[string][]string {
+	var extras map[string][]string
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			continue
+		}
+		if extras == nil {
+			extras = map[string][]string{}
+		}
+		extras[key] = append(extras[key], value)
+	}
+	return extras
 }
 
 // sameServers are notes about contexts that lead to one API server, which each of them

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -60,7 +61,7 @@ func (a *app) concludeFleet(runs []scan.ClusterRun, troubles *clusterTroubles) e
 	if more > 0 {
 		a.complain("incomplete", fmt.Sprintf("and %s more, which the output names", counted(more, "cluster")))
 	}
-	if len(runs) == 0 || begun > 0 || runs[0].End.Interrupted {
+	if len(runs) == 0 || begun > 0 || slices.ContainsFunc(runs, func(run scan.ClusterRun) bool { return run.End.Interrupted }) {
 		return nil
 	}
 	a.complain("incomplete", fmt.Sprintf("no cluster could be scanned: nothing was judged (exit code %d)", exitIncomplete))
