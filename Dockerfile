@@ -33,6 +33,7 @@ LABEL org.opencontainers.image.title="escape-scanner" \
       org.opencontainers.image.url="https://github.com/escape-scanner/escape-scanner" \
       org.opencontainers.image.source="https://github.com/escape-scanner/escape-scanner" \
       org.opencontainers.image.documentation="https://github.com/escape-scanner/escape-scanner#readme" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.created="$DATE"

@@ -102,7 +102,7 @@ func programPackage(st stamp, b binary, sum [sha256.Size]byte) *v2_3.Package {
 		PackageSupplier:         &common.Supplier{SupplierType: "Organization", Supplier: program},
 		PackageDownloadLocation: "git+https://" + module + "@" + st.commit, PackageChecksums: []common.Checksum{{Algorithm: common.SHA256, Value: hex.EncodeToString(sum[:])}},
 		PackageSourceInfo:       "commit " + st.commit + ", built for " + b.platform.String() + " by " + b.info.GoVersion,
-		PackageLicenseConcluded: noAssertion, PackageLicenseDeclared: noAssertion, PackageCopyrightText: noAssertion,
+		PackageLicenseConcluded: noAssertion, PackageLicenseDeclared: ownLicence, PackageCopyrightText: noAssertion,
 		PrimaryPackagePurpose:     "APPLICATION",
 		PackageExternalReferences: []*v2_3.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: "pkg:golang/" + module + "@" + st.version}},
 	}

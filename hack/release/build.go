@@ -19,6 +19,8 @@ const (
 	module     = "github.com/escape-scanner/escape-scanner"
 	repository = "ghcr.io/escape-scanner/escape-scanner"
 	program    = "escape-scanner"
+	// ownLicence is what LICENSE is, as an expression of SPDX.
+	ownLicence = "Apache-2.0"
 )
 
 // stamp is what of a commit stands in what is made of it.

@@ -32,6 +32,7 @@ func labels(st stamp) map[string]string {
 		"org.opencontainers.image.url":           "https://" + module,
 		"org.opencontainers.image.source":        "https://" + module,
 		"org.opencontainers.image.documentation": "https://" + module + "#readme",
+		"org.opencontainers.image.licenses":      ownLicence,
 		"org.opencontainers.image.version":       st.version,
 		"org.opencontainers.image.revision":      st.commit,
 		"org.opencontainers.image.created":       st.date.Format(time.RFC3339),
