@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/escape-scanner/escape-scanner/scan/admission"
@@ -45,13 +46,15 @@ type decisions struct {
 	reopenBy map[string]*admitted
 	// ruled is what policies in CEL said of the pods that were made up to ask them.
 	ruled map[ruledKey][]admission.Ruling
+	// unasked is true once it was told that the API server may not be asked.
+	unasked bool
 }
 
 // in is what was decided about pods of the namespace. Who calls holds the lock.
 func (d *doorman) in(namespace string) *decisions {
 	known := d.known[namespace]
 	if known == nil {
-		known = &decisions{map[string]*admitted{}, map[string]*admitted{}, map[ruledKey][]admission.Ruling{}}
+		known = &decisions{by: map[string]*admitted{}, reopenBy: map[string]*admitted{}, ruled: map[ruledKey][]admission.Ruling{}}
 		d.known[namespace] = known
 	}
 	return known
@@ -128,8 +131,8 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 	a := &admitted{decision: d.s.admission.Decide(subject)}
 	if d.s.probes.AskServer != nil && ctx.Err() == nil {
 		ruling, err := d.s.probes.AskServer(ctx, like)
-		d.s.failed("dry run of a pod like "+pod.Namespace+"/"+pod.Name, err, "whether the API server would admit it again")
-		if err == nil {
+		d.unasked(pod, err)
+		if err == nil || apierrors.IsForbidden(err) {
 			a.decision = confirm(a.decision, ruling)
 		}
 	}
@@ -153,6 +156,25 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 	}
 	a.reopen, a.reopens, a.because = known.reopen, known.reopens, known.because
 	return a
+}
+
+// unasked records that the API server did not answer a dry run, nil for that it did. A
+// right that is missing is missing for all pods of a namespace.
+func (d *doorman) unasked(pod *corev1.Pod, err error) {
+	if !apierrors.IsForbidden(err) {
+		d.s.failed("dry run of a pod like "+pod.Namespace+"/"+pod.Name, err, "whether the API server would admit it again")
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.in(pod.Namespace)
+	if known.unasked {
+		return
+	}
+	known.unasked = true
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.s.failures = append(d.s.failures, FailureOf("dry runs", pod.Namespace, err, "whether the API server would admit the pods again"))
 }
 
 // subject is the pod with what is known around it.

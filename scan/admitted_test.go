@@ -2,11 +2,15 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/escape-scanner/escape-scanner/scan/admission"
@@ -172,4 +176,25 @@ func TestNothingIsAskedAfterTheEnd(t *testing.T) {
 		return admission.Ruling{}, nil
 	}
 	newDoorman(s).decide(ctx, &m.pods[0], Digest{}, &Judgement{})
+}
+
+// Who may not ask the API server is told so once a namespace, and the run is not whole.
+func TestADryRunThatIsForbiddenIsAFailure(t *testing.T) {
+	t.Parallel()
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("no right"))
+	s := &surroundings{admission: &admission.Set{}}
+	s.probes.AskServer = func(context.Context, *corev1.Pod) (admission.Ruling, error) {
+		return admission.Ruling{By: admission.Ref{Mechanism: admission.AskedServer}, Answer: admission.Unknown, Message: "not allowed to ask"}, forbidden
+	}
+	door := newDoorman(s)
+	for i, namespace := range []string{"shop", "shop", "bank"} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprint(i)}}
+		decision := door.decide(t.Context(), pod, Digest{}, &Judgement{}).decision
+		if n := len(decision.Rulings); n == 0 || decision.Rulings[n-1].Message != "not allowed to ask" {
+			t.Errorf("%s: %+v", namespace, decision)
+		}
+	}
+	if len(s.failures) != 2 || s.failures[0].Namespace != "shop" || s.failures[1].Namespace != "bank" || s.failures[0].Reason != FailureForbidden {
+		t.Errorf("failures %+v", s.failures)
+	}
 }

@@ -27,14 +27,17 @@ const (
 	// maxAnswer is how much of the server's answer is kept: webhooks write what they
 	// like.
 	maxAnswer = 1024
+	// notAllowed begins the message that the user may not create pods.
+	notAllowed = "not allowed to ask: "
 )
 
 // AskServer asks the API server, by a dry run that creates nothing, whether it would
 // create a pod like this one. The answer is the one for the user of this client:
 // who is exempt from a policy is told something else than who is not.
 //
-// Only a refusal that says that a policy refuses is one. That the user may not ask,
-// a quota is used up, or a webhook does not answer, is unknown.
+// Only a refusal that says that a policy refuses is one. That a quota is used up, or a
+// webhook does not answer, is unknown. That the user may not ask is unknown, too, and an
+// error: a forbidden one.
 func (c *Cluster) AskServer(ctx context.Context, pod *corev1.Pod) (admission.Ruling, error) {
 	ruling := admission.Ruling{
 		By:     admission.Ref{Mechanism: admission.AskedServer, Name: pod.Namespace},
@@ -61,6 +64,9 @@ func (c *Cluster) AskServer(ctx context.Context, pod *corev1.Pod) (admission.Rul
 		ruling.Answer = admission.Admits
 	default:
 		ruling.Answer, ruling.By.Rule, ruling.Message = readRefusal(status.Status())
+		if strings.HasPrefix(ruling.Message, notAllowed) {
+			return ruling, subject("dry run of pods", pod.Namespace, err)
+		}
 	}
 	return ruling, nil
 }
@@ -92,7 +98,7 @@ func readRefusal(status metav1.Status) (answer admission.Answer, rule, message s
 	message = shorten(text, maxAnswer)
 	switch {
 	case status.Reason == metav1.StatusReasonForbidden && strings.HasPrefix(text, "User "):
-		message = "not allowed to ask: " + message
+		message = notAllowed + message
 	case strings.Contains(text, "does not support dry run"):
 		message = "cannot be asked: " + message
 	}

@@ -150,9 +150,9 @@ func TestLiveAskServerWithoutTheRightToCreatePods(t *testing.T) {
 	namespace := server.Namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "baseline"})
 	user := server.User(t, `violates PodSecurity "baseline:latest": x`)
 	for _, change := range []func(*corev1.Pod){nil, privileged} {
-		got := ask(t, user, askedPod(namespace, change))
-		if got.Answer != admission.Unknown || !strings.Contains(got.Message, "not allowed to ask") {
-			t.Errorf("%+v, want that it is not known for lack of rights", got)
+		got, err := clusterOf(t, user).AskServer(t.Context(), askedPod(namespace, change))
+		if got.Answer != admission.Unknown || !strings.Contains(got.Message, "not allowed to ask") || !apierrors.IsForbidden(err) {
+			t.Errorf("%+v, %v, want that it is not known for lack of rights", got, err)
 		}
 	}
 	server.Allow(t, `violates PodSecurity "baseline:latest": x`, namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"create"}})

@@ -190,7 +190,7 @@ func (c *Cluster) mayProbe(ctx context.Context, p *NodeProbe) error {
 	pod.Namespace, pod.GenerateName = p.set.Namespace, p.set.Name+"-"
 	ruling, err := c.AskServer(ctx, pod)
 	switch {
-	case err != nil:
+	case err != nil && !apierrors.IsForbidden(err):
 		return err
 	case ruling.Answer == admission.Refuses:
 		return fmt.Errorf("namespace %s does not admit the check's pods: %s", p.set.Namespace, ruling.Message)
