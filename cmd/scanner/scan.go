@@ -51,9 +51,9 @@ func (a *app) scanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan",
 		Short: "Audit a cluster or several, manifests, the demo cluster, or an earlier run",
-		Long: `Audit a cluster (all namespaces, unless -n is given), several clusters side by side
-(--contexts, --all-contexts), manifests (-f), the demo cluster (--demo), or render an
-earlier run's events again (--from).`,
+		Long: `Audit a cluster (all namespaces, unless -n is given), several clusters side by
+side (--contexts, --all-contexts), manifests (-f), the demo cluster (--demo), or
+render an earlier run's events again (--from).`,
 		Example: `  escape-scanner scan --demo
   escape-scanner scan -n payments --level restricted
   escape-scanner scan -f deploy/ -o table -o sarif=escape-scanner.sarif
