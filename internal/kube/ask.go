@@ -27,8 +27,6 @@ const (
 	// maxAnswer is how much of the server's answer is kept: webhooks write what they
 	// like.
 	maxAnswer = 1024
-	// notAllowed begins the message that the user may not create pods.
-	notAllowed = "not allowed to ask: "
 )
 
 // AskServer asks the API server, by a dry run that creates nothing, whether it would
@@ -64,7 +62,7 @@ func (c *Cluster) AskServer(ctx context.Context, pod *corev1.Pod) (admission.Rul
 		ruling.Answer = admission.Admits
 	default:
 		ruling.Answer, ruling.By.Rule, ruling.Message = readRefusal(status.Status())
-		if strings.HasPrefix(ruling.Message, notAllowed) {
+		if mayNotAsk(status.Status()) {
 			return ruling, subject("dry run of pods", pod.Namespace, err)
 		}
 	}
@@ -89,7 +87,7 @@ var (
 // readRefusal tells a refusal by a policy, and which policy that is, from all else
 // that keeps a pod from being created.
 func readRefusal(status metav1.Status) (answer admission.Answer, rule, message string) {
-	text := forbiddenPrefix.ReplaceAllLiteralString(status.Message, "")
+	text := refusalText(status)
 	for _, r := range refusals {
 		if found := r.text.FindStringSubmatch(text); found != nil {
 			return admission.Refuses, fmt.Sprintf(r.rule, found[1]), shorten(text, maxAnswer)
@@ -97,12 +95,22 @@ func readRefusal(status metav1.Status) (answer admission.Answer, rule, message s
 	}
 	message = shorten(text, maxAnswer)
 	switch {
-	case status.Reason == metav1.StatusReasonForbidden && strings.HasPrefix(text, "User "):
-		message = notAllowed + message
+	case mayNotAsk(status):
+		message = "not allowed to ask: " + message
 	case strings.Contains(text, "does not support dry run"):
 		message = "cannot be asked: " + message
 	}
 	return admission.Unknown, "", message
+}
+
+// refusalText is what the server says behind the name of what it is about.
+func refusalText(status metav1.Status) string {
+	return forbiddenPrefix.ReplaceAllLiteralString(status.Message, "")
+}
+
+// mayNotAsk reports whether it is a right that the user lacks, and no policy that refuses.
+func mayNotAsk(status metav1.Status) bool {
+	return status.Reason == metav1.StatusReasonForbidden && strings.HasPrefix(refusalText(status), "User ")
 }
 
 // shorten cuts a text after so many bytes, between two characters.
