@@ -97,10 +97,16 @@ func TestCompletionOfKubeconfig(t *testing.T) {
 		// Nobody answers there: nothing is proposed, and no error is shown.
 		{"scan --kubeconfig FILE -n ", ""},
 	} {
-		got, directive := completed(t, "escape-scanner", strings.Split(strings.ReplaceAll(test.line, "FILE", file), " ")...)
-		if strings.Join(got, " ") != test.want || directive != ":4" {
-			t.Errorf("%q: got %q %s, want %q :4", test.line, got, directive, test.want)
-		}
+		wantCompleted(t, test.line, file, test.want)
+	}
+}
+
+// wantCompleted completes a line, in which FILE stands for the kubeconfig.
+func wantCompleted(t *testing.T, line, file, want string) {
+	t.Helper()
+	got, directive := completed(t, "escape-scanner", strings.Split(strings.ReplaceAll(line, "FILE", file), " ")...)
+	if strings.Join(got, " ") != want || directive != ":4" {
+		t.Errorf("%q: got %q %s, want %q :4", line, got, directive, want)
 	}
 }
 
@@ -126,10 +132,7 @@ func TestCompletionOfNamespaces(t *testing.T) {
 		{"remediate plan --kubeconfig FILE -n sh", "shop"},
 		{"scan --kubeconfig FILE --context preview -n ", ""},
 	} {
-		got, directive := completed(t, "escape-scanner", strings.Split(strings.ReplaceAll(test.line, "FILE", file), " ")...)
-		if strings.Join(got, " ") != test.want || directive != ":4" {
-			t.Errorf("%q: got %q %s, want %q :4", test.line, got, directive, test.want)
-		}
+		wantCompleted(t, test.line, file, test.want)
 	}
 }
 

@@ -193,22 +193,29 @@ func TestLiveFaultsOfAScanOfEverything(t *testing.T) {
 	}
 }
 
-func TestLiveServerGoesAway(t *testing.T) {
-	s := newLiveSpace(t)
-	s.faultyPods()
-	var proxy *kubetest.Proxy
-	gone := make(chan struct{})
-	proxy = kubetest.NewProxy(t, s.server.Config(), func(r *http.Request) kubetest.Action {
+// goesAway is a way to the server that ends after the first page of pods; gone is closed
+// then.
+func goesAway(t *testing.T, server *kubetest.Server) (proxy *kubetest.Proxy, gone <-chan struct{}) {
+	t.Helper()
+	closed := make(chan struct{})
+	proxy = kubetest.NewProxy(t, server.Config(), func(r *http.Request) kubetest.Action {
 		if pageOf(r) != 2 {
 			return kubetest.Pass()
 		}
 		// Close waits for the handlers, of which this is one.
 		go func() {
-			defer close(gone)
+			defer close(closed)
 			proxy.Close()
 		}()
 		return kubetest.Hold(nil, kubetest.Pass())
 	})
+	return proxy, closed
+}
+
+func TestLiveServerGoesAway(t *testing.T) {
+	s := newLiveSpace(t)
+	s.faultyPods()
+	proxy, gone := goesAway(t, s.server)
 	a := liveScan(t, proxy.Config(), "-n", s.name, "--page-size", "2")
 	<-gone
 	a.wantRows(t, s.name, "Pod/p-0 unknown 1", "Pod/p-1 exposed 1")

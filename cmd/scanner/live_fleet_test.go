@@ -105,19 +105,7 @@ func TestLiveFleet(t *testing.T) {
 // liveFleetKilled has the server of the west go away after the first page of pods.
 func liveFleetKilled(t *testing.T, west, eastern liveSpace) {
 	t.Helper()
-	var proxy *kubetest.Proxy
-	gone := make(chan struct{})
-	proxy = kubetest.NewProxy(t, west.server.Config(), func(r *http.Request) kubetest.Action {
-		if pageOf(r) != 2 {
-			return kubetest.Pass()
-		}
-		// Close waits for the handlers, of which this is one.
-		go func() {
-			defer close(gone)
-			proxy.Close()
-		}()
-		return kubetest.Hold(nil, kubetest.Pass())
-	})
+	proxy, gone := goesAway(t, west.server)
 	kubeconfig := kubetest.KubeconfigOf(t, kubetest.Context{Name: "west", Config: proxy.Config()}, kubetest.Context{Name: "east", Config: eastern.server.Config()})
 	a, runs := liveFleet(t, kubeconfig, "--all-contexts", "--page-size", "2")
 	<-gone
