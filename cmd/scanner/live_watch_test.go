@@ -28,7 +28,7 @@ import (
 type watched struct {
 	testing.TB
 	cmd    *exec.Cmd
-	stderr lockedBuffer
+	stderr kubetest.Buffer
 	// over is closed once the program has ended, with err.
 	over chan struct{}
 	err  error
@@ -41,24 +41,6 @@ type watched struct {
 	closed  bool
 	// told are the hooks for each event.
 	told []func(scan.Event, time.Time)
-}
-
-// lockedBuffer is written and read at once.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // startWatch starts a watch of the cluster with events on its standard output.

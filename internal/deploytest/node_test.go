@@ -1,7 +1,6 @@
 package deploytest
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -88,29 +86,11 @@ func (n *node) as(namespace, account string) *rest.Config {
 type running struct {
 	testing.TB
 	cmd            *exec.Cmd
-	stdout, stderr lockedBuffer
+	stdout, stderr kubetest.Buffer
 	volumes        map[string]string
 	mounts         []corev1.VolumeMount
 	over           chan struct{}
 	err            error
-}
-
-// lockedBuffer is written and read at once.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // start starts the pod's one container.
