@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/internal/charttest"
 	"github.com/escape-scanner/escape-scanner/internal/kube"
 )
@@ -119,16 +118,6 @@ func (r *rendering) armorNamespace() string {
 		}
 	}
 	return usualNamespace
-}
-
-// scanWork is what the flags have a scan do.
-func scanWork(f *scanFlags, cfg *config.Config) kube.ScanWork {
-	w := kube.ScanWork{Namespaces: f.namespaces(), Looks: f.probes.looks(), Reports: f.reports != reportsOff}
-	if f.alerts > 0 {
-		w.KubeArmor, w.Relay = usualNamespace, len(cfg.Watch.KubeArmor) == 0
-		w.TLS = cfg.Watch.KubeArmorTLS != "off" && cfg.Watch.KubeArmorCA == "" && cfg.Watch.KubeArmorCert == ""
-	}
-	return w
 }
 
 // The ServiceAccounts of the chart may do what the program says that it needs, with the

@@ -405,7 +405,7 @@ func TestLiveInterrupted(t *testing.T) {
 // moment after it should have ended.
 func goroutinesOf(packages ...string) string {
 	var left string
-	err := wait.PollUntilContextTimeout(context.Background(), 5*time.Millisecond, 3*time.Second, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(context.Background(), 5*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
 		buf := make([]byte, 1<<20)
 		left = ""
 		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {

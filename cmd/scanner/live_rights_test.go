@@ -153,6 +153,28 @@ func TestLiveUnreadRuntimeClassLowersNothing(t *testing.T) {
 	liveScan(t, user).wantComplete(t, exitOK)
 }
 
+// Who has the roles that scan --rbac prints sees what an administrator sees, with the
+// flags that it was given and no others.
+func TestLiveWithThePrintedRoles(t *testing.T) {
+	s := newLiveSpace(t)
+	set := s.replicaSet(s.deployment("web"), "5d8f")
+	s.pod("web-5d8f-a", ownedBy(set, "5d8f"))
+	s.pod("open", privileged)
+	for name, flags := range map[string][]string{"all": nil, "some": {"-n", s.name}, "asking": {"-n", s.name, "--ask-server"}} {
+		t.Run(name, func(t *testing.T) {
+			for namespace, rules := range printedRoles(t, "scan", flags...) {
+				s.server.Allow(t, "live-printed-"+name, namespace, rules...)
+			}
+			user := s.server.User(t, "live-printed-"+name)
+			have, want := liveScan(t, user, flags...), liveScan(t, s.server.Config(), flags...)
+			have.wantComplete(t, exitFindings)
+			if len(want.rows()) == 0 || !slices.Equal(have.rows(), want.rows()) {
+				t.Errorf("have %q, want %q", have.rows(), want.rows())
+			}
+		})
+	}
+}
+
 func TestLivePodsOfSomeNamespaces(t *testing.T) {
 	one, two := newLiveSpace(t), newLiveSpace(t)
 	one.pod("seen", privileged)

@@ -113,10 +113,10 @@ func (g *gate) refuse(shut func(right) bool) {
 	g.shut = shut
 }
 
-// printedRoles are the roles that watch --rbac prints with these flags, by namespace.
-func printedRoles(t *testing.T, flags ...string) map[string][]rbacv1.PolicyRule {
+// printedRoles are the roles that a command with --rbac prints, by namespace.
+func printedRoles(t *testing.T, command string, flags ...string) map[string][]rbacv1.PolicyRule {
 	t.Helper()
-	code, stdout, stderr := invoke(t.Context(), testDeps(t.TempDir()), strings.NewReader(""), append([]string{"watch", "--rbac"}, flags...)...)
+	code, stdout, stderr := invoke(t.Context(), testDeps(t.TempDir()), strings.NewReader(""), append([]string{command, "--rbac"}, flags...)...)
 	if code != exitOK {
 		t.Fatalf("it ends with %d: %s", code, stderr)
 	}
@@ -139,7 +139,7 @@ func printedRoles(t *testing.T, flags ...string) map[string][]rbacv1.PolicyRule 
 func watchAs(t *testing.T, server *kubetest.Server, name string, more []string, flags ...string) (*watched, *gate, []right) {
 	t.Helper()
 	var granted []right
-	for namespace, rules := range printedRoles(t, flags...) {
+	for namespace, rules := range printedRoles(t, "watch", flags...) {
 		server.Allow(t, name, namespace, rules...)
 		for _, rule := range rules {
 			for _, resource := range rule.Resources {

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/escape-scanner/escape-scanner/internal/kube"
 	"github.com/escape-scanner/escape-scanner/remediate"
@@ -106,22 +105,15 @@ const (
 )
 
 func (a *app) writeRoles(verbs []kube.Verb, work kube.Work, opts set.Options) error {
-	var out bytes.Buffer
+	comment := ""
 	if opts.Admission == set.AdmissionAuto {
-		out.WriteString("# Admission auto may choose any mechanism, so the rights for all are here: --admission names one.\n")
+		comment = "# Admission auto may choose any mechanism, so the rights for all are here: --admission names one.\n"
 	}
+	var roles []*unstructured.Unstructured
 	for _, verb := range verbs {
-		for _, role := range kube.Roles("escape-scanner-remediate-"+string(verb), kube.Needs(verb, work)) {
-			text, err := yaml.Marshal(role.Object)
-			if err != nil {
-				return fmt.Errorf("%s: %w", role.GetName(), err)
-			}
-			out.WriteString("---\n")
-			out.Write(text)
-		}
+		roles = append(roles, kube.Roles("escape-scanner-remediate-"+string(verb), kube.Needs(verb, work))...)
 	}
-	_, err := a.stdout.Write(out.Bytes())
-	return err
+	return a.printRoles(comment, roles)
 }
 
 // kubeFlagNames are the flags that say which cluster is meant.

@@ -35,6 +35,7 @@ type scanFlags struct {
 	demo          bool
 	from          string
 	preflight     bool
+	rbac          bool
 	explain       string
 	saveInventory string
 	probes        probeFlags
@@ -100,7 +101,7 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 	for _, s := range []struct {
 		name string
 		set  bool
-	}{{"-f", len(f.files) > 0}, {"--demo", f.demo}, {"--from", f.from != ""}, {"--preflight", f.preflight}} {
+	}{{"-f", len(f.files) > 0}, {"--demo", f.demo}, {"--from", f.from != ""}, {"--preflight", f.preflight}, {"--rbac", f.rbac}} {
 		if s.set {
 			sources = append(sources, s.name)
 		}
@@ -141,6 +142,9 @@ func (f *scanFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 		return errors.New("-A and -n: use one of them")
 	}
 	if err := f.validateText(cmd, cfg); err != nil {
+		return err
+	}
+	if err := f.validateRBAC(); err != nil {
 		return err
 	}
 	if err := f.validateAlerts(cmd, offline); err != nil {
@@ -246,6 +250,8 @@ func (f *scanFlags) namespaces() []string { return splitNames(*f.kube.Namespace)
 // scan runs one audit, or what is asked for in its place.
 func (a *app) scan(ctx context.Context, f *scanFlags, cfg *config.Config) error {
 	switch {
+	case f.rbac:
+		return a.printRoles("", kube.Roles("escape-scanner-scan", kube.ScanNeeds(scanWork(f, cfg))))
 	case f.preflight:
 		return a.preflight(ctx, f, cfg)
 	case f.probes.plansOnly():

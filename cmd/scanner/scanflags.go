@@ -22,6 +22,7 @@ func (f *scanFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.StringVar(&f.explain, "explain", "", "print the whole reasoning about one `WORKLOAD` (NAMESPACE/KIND/NAME) instead of the table")
 	what.StringVar(&f.saveInventory, "save-inventory", "", "save what was read of the cluster to a `FILE`, which -f reads back to the same verdicts; no secrets, values of environment variables or unread annotations")
 	f.shard.add(what)
+	what.BoolVar(&f.rbac, "rbac", false, "print the roles that a scan with these flags needs, and scan nothing")
 	what.BoolVar(&f.preflight, "preflight", false, "print the permissions that a scan of the cluster needs and has, and scan nothing")
 
 	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "audit")

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/internal/kube"
@@ -32,7 +28,7 @@ func (a *app) watchWork(f *watchFlags, cfg *config.Config) (kube.WatchWork, erro
 		return w, nil
 	}
 	w.KubeArmor, w.Relay = usualNamespace, len(cfg.Watch.KubeArmor) == 0
-	w.TLS = cfg.Watch.KubeArmorTLS != "off" && cfg.Watch.KubeArmorCA == "" && cfg.Watch.KubeArmorCert == ""
+	w.TLS = readsRelaySecrets(cfg)
 	return w, nil
 }
 
@@ -45,15 +41,5 @@ func (a *app) printWatchRoles(f *watchFlags, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	for _, role := range kube.Roles("escape-scanner-watch", kube.WatchNeeds(work)) {
-		text, err := yaml.Marshal(role.Object)
-		if err != nil {
-			return fmt.Errorf("%s: %w", role.GetName(), err)
-		}
-		out.WriteString("---\n")
-		out.Write(text)
-	}
-	_, err = a.stdout.Write(out.Bytes())
-	return err
+	return a.printRoles("", kube.Roles("escape-scanner-watch", kube.WatchNeeds(work)))
 }
