@@ -134,13 +134,12 @@ func TestChartRolesAreWhatIsNeeded(t *testing.T) {
 			accounts[pod.ServiceAccountName] = true
 			a, args := r.run(pod)
 			var perms []kube.Permission
-			kind := ""
 			if component == "audit" {
 				f, cfg := r.scanOf(a, args)
 				work := scanWork(f, cfg)
 				work.Looks.AgentNamespace = r.armorNamespace()
 				work.KubeArmor = r.armorNamespace()
-				perms, kind = kube.ScanNeeds(work), f.reports
+				perms = kube.ScanNeeds(work)
 			} else {
 				f, cfg := r.watchOf(a, args)
 				work, err := a.watchWork(f, cfg)
@@ -148,13 +147,11 @@ func TestChartRolesAreWhatIsNeeded(t *testing.T) {
 					r.Fatal(err)
 				}
 				work.KubeArmor = r.armorNamespace()
-				perms, kind = kube.WatchNeeds(work), cfg.Watch.Reports
+				perms = kube.WatchNeeds(work)
 			}
 			perms = slices.DeleteFunc(perms, func(p kube.Permission) bool {
-				// In the cluster the relay is reached by its Service, and of the APIs for
-				// reports one may be chosen.
-				return p.Subresource == "portforward" ||
-					kind == "openreports" && p.Group == "wgpolicyk8s.io" || kind == "policyreport" && p.Group == "openreports.io"
+				// In the cluster the relay is reached by its Service.
+				return p.Subresource == "portforward"
 			})
 			have := r.granted(rbacv1.Subject{Kind: "ServiceAccount", Name: pod.ServiceAccountName, Namespace: charttest.Namespace})
 			compareRights(r.T, component, have.reduced(), rightsOf(perms).reduced())

@@ -10,16 +10,25 @@ import (
 
 	"github.com/escape-scanner/escape-scanner/config"
 	"github.com/escape-scanner/escape-scanner/internal/kube"
+	"github.com/escape-scanner/escape-scanner/internal/sink/reports"
 )
 
 // scanWork is what the flags have a scan do. Where KubeArmor is, no cluster is asked.
 func scanWork(f *scanFlags, cfg *config.Config) kube.ScanWork {
 	w := kube.ScanWork{Namespaces: f.namespaces(), Looks: f.probes.looks(), Reports: f.reports != reportsOff, KubeArmor: usualNamespace}
-	w.Looks.AgentNamespace = usualNamespace
+	w.Looks.AgentNamespace, w.ReportsGroup = usualNamespace, reportsGroup(f.reports)
 	if f.alerts > 0 {
 		w.Relay, w.TLS = len(cfg.Watch.KubeArmor) == 0, readsRelaySecrets(cfg)
 	}
 	return w
+}
+
+// reportsGroup is the API group of reports of a kind, empty where the cluster decides.
+func reportsGroup(kind string) string {
+	if api := reports.API(kind); api == reports.APIOpenReports || api == reports.APIPolicyReport {
+		return api.Group()
+	}
+	return ""
 }
 
 // readsRelaySecrets reports whether what TLS to KubeArmor's relay needs is in its Secrets.

@@ -12,7 +12,7 @@ import (
 func (a *app) watchWork(f *watchFlags, cfg *config.Config) (kube.WatchWork, error) {
 	w := kube.WatchWork{Namespaces: splitNames(*f.kube.Namespace), ProbeLogs: f.probeLogs}
 	if cfg.Watch.Reports != "off" {
-		w.Features = append(w.Features, kube.WatchReports)
+		w.Features, w.ReportsGroup = append(w.Features, kube.WatchReports), reportsGroup(cfg.Watch.Reports)
 	}
 	if cfg.Watch.Events {
 		w.Features = append(w.Features, kube.WatchEvents)

@@ -165,12 +165,10 @@ func needsOf(looks Looks, namespaces []string) []Permission {
 	more.probeLogs(looks.ProbeLogs)
 	if looks.Reports != "" {
 		all := &rightsNeeded{}
-		all.feature(WatchReports, WatchWork{Namespaces: namespaces})
+		all.feature(WatchReports, WatchWork{Namespaces: namespaces, ReportsGroup: looks.Reports})
 		for _, p := range all.list {
-			if p.Group == looks.Reports {
-				p.For = "the reports on the workloads (--reports)"
-				more.add(p)
-			}
+			p.For = "the reports on the workloads (--reports)"
+			more.add(p)
 		}
 	}
 	for _, p := range more.list {

@@ -8,8 +8,10 @@ type ScanWork struct {
 	Namespaces []string
 	// Looks are the ways of looking closer that are used.
 	Looks Looks
-	// Reports are kept in the cluster.
-	Reports bool
+	// Reports are kept in the cluster. ReportsGroup is their API group, empty where the
+	// cluster is asked which it has.
+	Reports      bool
+	ReportsGroup string
 	// KubeArmor is its namespace. Relay is true where its relay is looked for there, and TLS
 	// where its Secrets are read.
 	KubeArmor  string
@@ -31,7 +33,7 @@ func ScanNeeds(w ScanWork) []Permission {
 	}
 	n.hear(w.KubeArmor, w.Relay, w.TLS)
 	if w.Reports {
-		n.feature(WatchReports, WatchWork{Namespaces: w.Namespaces})
+		n.feature(WatchReports, WatchWork{Namespaces: w.Namespaces, ReportsGroup: w.ReportsGroup})
 	}
 	return n.list
 }

@@ -16,6 +16,9 @@ type WatchWork struct {
 	// Features are what it does beyond reading. The Lease is in LeaseNamespace.
 	Features       []WatchFeature
 	LeaseNamespace string
+	// ReportsGroup is the API group of the reports that are kept, empty where the cluster
+	// is asked which it has.
+	ReportsGroup string
 	// KubeArmor is its namespace. Relay is true where its relay is looked for there, and TLS
 	// where its Secrets are read.
 	KubeArmor  string
@@ -65,6 +68,9 @@ func (n *rightsNeeded) hear(namespace string, relay, secrets bool) {
 func (n *rightsNeeded) feature(feature WatchFeature, w WatchWork) {
 	for _, rule := range WatchRights(feature) {
 		for _, group := range rule.APIGroups {
+			if feature == WatchReports && w.ReportsGroup != "" && group != w.ReportsGroup {
+				continue
+			}
 			for _, resource := range rule.Resources {
 				for _, ns := range featureNamespaces(feature, resource, w) {
 					n.ruled(rule, Permission{Group: group, Resource: resource, Namespace: ns, For: string(feature)})
