@@ -69,6 +69,16 @@ func TestWhatSeals(t *testing.T) {
 		"capabilities by one name only": {func(m *memory) {
 			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+noPath("c.securityContext.capabilities.add.all(x, !(x in ['SYS_ADMIN','SYS_MODULE','SYS_PTRACE','DAC_READ_SEARCH','SYS_RAWIO','SYS_BOOT','BPF','PERFMON','NET_ADMIN']))"))
 		}, VerdictClosed, admission.Admits, "CAP_"},
+		"capabilities in upper case only": {func(m *memory) {
+			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+noPath("c.securityContext.capabilities.add.all(x, !(x in ['ALL','SYS_ADMIN','SYS_MODULE','SYS_PTRACE','DAC_READ_SEARCH','SYS_RAWIO','SYS_BOOT','BPF','PERFMON','NET_ADMIN']) && !x.startsWith('CAP_'))"))
+		}, VerdictClosed, admission.Admits, "lower case"},
+		"paths of the host read-only": {func(m *memory) {
+			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+strings.ReplaceAll(noPath("false"), "!has(v.hostPath)", "!has(v.hostPath) || object.spec.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(n, n.name != v.name || (has(n.readOnly) && n.readOnly)))"))
+		}, VerdictClosed, admission.Admits, "read-only"},
+		"paths of the host in init containers": {func(m *memory) {
+			m.inCEL("own", "pods", "(!has(object.spec.initContainers) || object.spec.initContainers.all(c, !has(c.securityContext.privileged) && !has(c.securityContext.procMount) && !has(c.securityContext.capabilities.add))) && "+
+				strings.ReplaceAll(noPath("false"), "!has(v.hostPath)", "!has(v.hostPath) || object.spec.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(n, n.name != v.name))"))
+		}, VerdictClosed, admission.Admits, "init container"},
 		"Kyverno without ephemeral containers": {func(m *memory) {
 			m.objects[kindKyverno] = []string{kyvernoBaselineRule(`,"operations":["CREATE"]`, "")}
 		}, VerdictClosed, admission.Unknown, "ephemeral"},

@@ -202,8 +202,8 @@ func serviceHostPaths() []hostPathRow {
 		{
 			Rule: Rule{
 				ID: "escape-runtime-socket", Title: "Socket of the container runtime", Severity: SeverityCritical,
-				Description: "The socket of containerd, CRI-O, Docker, BuildKit, Podman, systemd, D-Bus or another manager of the node can be reached. Mounting it read-only changes nothing: connecting is no write.",
-				Attack:      "Asks the runtime to start a privileged container with the host's root mounted.",
+				Description: "The socket of containerd, CRI-O, Docker, BuildKit, Podman, NRI, systemd, D-Bus or another manager of the node can be reached. Mounting it read-only changes nothing: connecting is no write.",
+				Attack:      "Asks the runtime to start a privileged container with the host's root mounted, or, as a plugin of NRI, puts that mount into the next container that it starts.",
 				Remediation: "Remove the mount. Build images with a rootless builder; read container data from the kubelet's API.",
 				Steps:       []Step{{StepFile, "unix socket of the runtime"}, {StepBinary, "docker, ctr, crictl"}},
 				MITRE:       []string{"T1610"}, KubeHound: "EXPLOIT_CONTAINERD_SOCK",
@@ -290,7 +290,7 @@ func fileHostPaths() []hostPathRow {
 				if m.inside("/var/lib/docker/containers") || m.inside("/etc/cni/net.d") {
 					n.severity = SeverityMedium
 				}
-				if !m.readOnly && (isSystem(m, system) || m.touches(kubelet)) {
+				if withoutSecrets(m, kubelet) || !m.readOnly && (isSystem(m, system) || m.touches(kubelet)) {
 					return n, false
 				}
 				return n, m.touches(secrets)
@@ -375,16 +375,28 @@ func matchVarLog(m *hostMount) (note, bool) {
 
 // kubeletSeverity lowers the folders that node plugins are made to write to.
 func kubeletSeverity(m *hostMount, kubelet []place) Severity {
+	switch kubeletFolder(m, kubelet) {
+	case "pod-resources":
+		return SeverityMedium
+	case "plugins", "plugins_registry", "device-plugins", "seccomp":
+		return SeverityHigh
+	}
+	return ""
+}
+
+// withoutSecrets knows the folders of the kubelet's that hold no keys and no volumes:
+// to read in them, or to connect to what listens there, gives nothing away.
+func withoutSecrets(m *hostMount, kubelet []place) bool {
+	return slices.Contains([]string{"pod-resources", "plugins_registry", "device-plugins", "seccomp"}, kubeletFolder(m, kubelet))
+}
+
+// kubeletFolder is the folder of the kubelet's in which the mount lies, empty for all
+// of them and for what is not the kubelet's.
+func kubeletFolder(m *hostMount, kubelet []place) string {
 	for i := range kubelet {
-		rest, ok := strings.CutPrefix(m.path, kubelet[i].path+"/")
-		if !ok {
-			continue
-		}
-		switch name, _, _ := strings.Cut(rest, "/"); name {
-		case "pod-resources":
-			return SeverityMedium
-		case "plugins", "plugins_registry", "device-plugins", "seccomp":
-			return SeverityHigh
+		if rest, ok := strings.CutPrefix(m.path, kubelet[i].path+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			return name
 		}
 	}
 	return ""

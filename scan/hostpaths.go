@@ -36,15 +36,15 @@ func below(p, dir string) bool {
 }
 
 // runtimeSockets give whoever connects to them root on the node: runtimes and
-// builders, systemd (by itself or over D-Bus), and managers of virtual machines,
-// snaps and whole nodes.
+// builders, plugins of theirs that change what they start (NRI), systemd (by itself
+// or over D-Bus), and managers of virtual machines, snaps and whole nodes.
 func runtimeSockets() []place {
 	return places(
 		"/run/docker.sock", "/run/docker/containerd/containerd.sock", "/run/cri-dockerd.sock", "/run/dockershim.sock",
 		"/run/containerd/containerd.sock", "/run/containerd/containerd.sock.ttrpc", "/run/containerd/s",
 		"/run/crio/crio.sock", "/run/frakti.sock", "/run/podman/podman.sock", "/run/buildkit/buildkitd.sock",
 		"/run/k3s/containerd/containerd.sock", "/run/k0s/containerd.sock", "/run/k0s/containerd/containerd.sock",
-		"/run/host-containerd/containerd.sock", "/run/api.sock",
+		"/run/host-containerd/containerd.sock", "/run/api.sock", "/run/nri/nri.sock",
 		"/system/run/containerd/containerd.sock", "/system/run/machined/machine.sock",
 		"/var/snap/microk8s/common/run/containerd.sock", "/var/snap/lxd/common/lxd/unix.socket", "/var/lib/lxd/unix.socket",
 		"/run/systemd/private", "/run/dbus/system_bus_socket", "/run/snapd.socket", "/run/libvirt/libvirt-sock",
@@ -55,7 +55,7 @@ func runtimeSockets() []place {
 // isRuntimeSocket knows a runtime's socket by its name too, wherever it lies.
 func isRuntimeSocket(m *hostMount) bool {
 	switch path.Base(m.path) {
-	case "docker.sock", "containerd.sock", "crio.sock", "cri-dockerd.sock", "podman.sock", "buildkitd.sock":
+	case "docker.sock", "containerd.sock", "crio.sock", "cri-dockerd.sock", "podman.sock", "buildkitd.sock", "nri.sock":
 		return true
 	}
 	return false
@@ -98,12 +98,12 @@ func systemDirs() []place {
 	return places(
 		"/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot", "/root",
 		"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local",
-		"/opt/bin", "/opt/cni", "/opt/containerd", "/home/kubernetes", "/sysroot", "/ostree", "/local", "/system", "/.bottlerocket",
+		"/usr/share/containers", "/opt/bin", "/opt/cni", "/opt/containerd", "/opt/nri", "/home/kubernetes", "/sysroot", "/ostree", "/local", "/system", "/.bottlerocket",
 		"/srv/kubernetes", "/var/spool/cron", "/var/spool/at", "/var/lib/systemd", "/var/lib/cloud", "/var/lib/waagent",
 		"/var/lib/dpkg", "/var/lib/rpm", "/var/lib/snapd", "/var/lib/cni/bin", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers",
 		"/var/lib/rancher/k3s/agent", "/var/lib/rancher/k3s/data", "/var/lib/rancher/k3s/server", "/var/lib/rancher/rke2/agent", "/var/lib/rancher/rke2/bin", "/var/lib/rancher/rke2/data", "/var/lib/rancher/rke2/server",
 		"/var/lib/k0s/bin", "/var/lib/k0s/containerd", "/var/lib/k0s/pki", "/var/snap/microk8s",
-		"/run/systemd", "/run/udev", "/run/containerd", "/run/crio", "/run/docker", "/run/runc", "/run/k3s", "/run/k0s",
+		"/run/systemd", "/run/udev", "/run/cdi", "/run/containerd", "/run/crio", "/run/docker", "/run/runc", "/run/k3s", "/run/k0s",
 	)
 }
 

@@ -73,11 +73,12 @@ func (c *containerRef) holds(name string) bool {
 	caps := c.SecurityContext.Capabilities
 	// The runtimes handle ALL in either list first, then single names: what is
 	// added by name survives "drop: [ALL]", what is dropped by name does not
-	// survive "add: [ALL]".
-	if indexCapability(caps.Add, "ALL") >= 0 {
+	// survive "add: [ALL]". Where ALL is in both, containerd and CRI-O drop all and
+	// Docker adds all.
+	switch {
+	case indexCapability(caps.Add, "ALL") >= 0:
 		has = true
-	}
-	if drops(caps.Drop, "ALL") {
+	case drops(caps.Drop, "ALL"):
 		has = false
 	}
 	if indexCapability(caps.Add, name) >= 0 {

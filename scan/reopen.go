@@ -26,19 +26,44 @@ func attemptsAt(id string) []attempt {
 		return nil
 	}
 	all := []attempt{{open: l.reopen}}
+	if _, mounted := hostPathOfRule(id); mounted {
+		return append(all, mountedOtherwise(id, l.reopen)...)
+	}
 	if !inContainer(id) {
 		return all
 	}
 	if id != "escape-privileged" && id != "escape-unmasked-proc" {
-		all = append(all, attempt{" as CAP_…", spelled(l.reopen, withPrefix)}, attempt{" as ALL", spelled(l.reopen, asAll)})
+		all = append(all, attempt{" as CAP_…", spelled(l.reopen, withPrefix)}, attempt{" in lower case", spelled(l.reopen, lowerCase)}, attempt{" as ALL", spelled(l.reopen, asAll)})
 	}
-	for _, a := range slices.Clone(all) {
-		all = append(all, attempt{" in an init container" + a.how, func(s *corev1.PodSpec) {
+	return append(all, inInit(all)...)
+}
+
+// inInit are the attempts made in an init container.
+func inInit(all []attempt) []attempt {
+	moved := make([]attempt, len(all))
+	for i, a := range all {
+		moved[i] = attempt{" in an init container" + a.how, func(s *corev1.PodSpec) {
 			a.open(s)
 			moveToInit(s)
+		}}
+	}
+	return moved
+}
+
+// mountedOtherwise are other ways to mount a path of the host. Read-only, where the
+// path leads out all the same, a policy may take it for harmless; and one that looks
+// at mounts may look at those of some containers only.
+func mountedOtherwise(id string, open func(*corev1.PodSpec)) []attempt {
+	var all []attempt
+	switch id {
+	case "escape-host-root", "escape-host-proc", "escape-host-dev", "escape-runtime-socket", "escape-etcd-dir", "escape-host-secrets":
+		all = append(all, attempt{" read-only", func(s *corev1.PodSpec) {
+			open(s)
+			mounts := s.Containers[0].VolumeMounts
+			mounts[len(mounts)-1].ReadOnly = true
 		}})
 	}
-	return all
+	return append(all, inInit([]attempt{{open: open}})...)
 }
 
 // inContainer reports whether a path lies in fields of a container alone, where no
@@ -59,6 +84,13 @@ func spelled(open func(*corev1.PodSpec), respell func(*corev1.Capabilities)) fun
 func withPrefix(c *corev1.Capabilities) {
 	for i, name := range c.Add {
 		c.Add[i] = "CAP_" + name
+	}
+}
+
+// lowerCase is how the runtimes take names as well.
+func lowerCase(c *corev1.Capabilities) {
+	for i, name := range c.Add {
+		c.Add[i] = corev1.Capability(strings.ToLower(string(name)))
 	}
 }
 
