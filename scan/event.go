@@ -94,6 +94,9 @@ type Start struct {
 	// Shard is the part of the cluster that was read, nil for the whole: its stream has
 	// Parts and no results.
 	Shard *Shard `json:"shard,omitempty"`
+	// Looks are the flags by which a shard looked closer, in a fixed order: they have to be
+	// the same in all shards of a run. Empty for anything else.
+	Looks []string `json:"looks,omitempty"`
 	// Watch is true where the stream goes on after the first picture.
 	Watch bool `json:"watch,omitempty"`
 	// Alerts is true where KubeArmor's alerts are listened to: without it, that there are

@@ -106,7 +106,7 @@ func (j *joining) start() Start {
 	byTime := func(a, b ShardRun) int { return a.Start.Time.Compare(b.Start.Time) }
 	early, late := slices.MinFunc(j.all, byTime), slices.MaxFunc(j.all, byTime)
 	start := j.all[0].Start
-	start.Shard, start.Time = nil, early.Start.Time
+	start.Shard, start.Looks, start.Time = nil, nil, early.Start.Time
 	if apart := late.Start.Time.Sub(early.Start.Time); apart > maxApart {
 		start.Notes = append(slices.Clip(start.Notes), fmt.Sprintf("the shards were not read at one time: %s is %s older than %s, and what is told of its namespaces is as they were then", early.Name, apart.Round(time.Minute), late.Name))
 	}
@@ -311,7 +311,7 @@ func checkShards(shards []ShardRun) error {
 	for i := range shards {
 		s := &shards[i]
 		switch {
-		case s.Start.Shard == nil || !s.Start.Shard.Valid() || s.Start.Watch || s.Start.Source == SourceManifests || s.Start.Source == SourceFleet:
+		case s.Start.Shard == nil || !s.Start.Shard.Valid() || s.Start.Watch || s.Start.Alerts || s.Start.Source == SourceManifests || s.Start.Source == SourceFleet:
 			return fmt.Errorf("%s: not the run of a shard", s.Name)
 		case (s.Around == nil) != (s.Counts == nil) || s.Around == nil && !s.End.Interrupted:
 			return fmt.Errorf("%s: parts are missing", s.Name)
@@ -357,6 +357,7 @@ func (s *ShardRun) otherRun(o *ShardRun) string {
 		{"version of the server", a.ServerVersion, b.ServerVersion},
 		{"level", a.Level, b.Level}, {"version of the Pod Security Standards", a.PSSVersion, b.PSSVersion},
 		{"namespaces", fmt.Sprintf("%q", a.Namespaces), fmt.Sprintf("%q", b.Namespaces)}, {"selector", a.Selector, b.Selector},
+		{"flags to look closer", fmt.Sprintf("%q", a.Looks), fmt.Sprintf("%q", b.Looks)},
 	} {
 		if field.a != field.b {
 			return fmt.Sprintf("%s %v and %v", field.what, field.a, field.b)

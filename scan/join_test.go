@@ -1,15 +1,22 @@
 package scan
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/scan/admission"
+	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // TestJoinRefuses: what is not all of one cluster, each shard once, is an error.
@@ -31,6 +38,8 @@ func TestJoinRefuses(t *testing.T) {
 		"other of":    {func(r []ShardRun) []ShardRun { r[1].Start.Shard = &Shard{1, 4}; return r }, "the number of shards 3 and 4"},
 		"other tool":  {func(r []ShardRun) []ShardRun { r[2].Start.Version = "v9"; return r }, "shard-0.jsonl and shard-2.jsonl are not of one run: version of the tool"},
 		"other level": {func(r []ShardRun) []ShardRun { r[2].Start.Level = "restricted"; return r }, "level baseline and restricted"},
+		"other look":  {func(r []ShardRun) []ShardRun { r[2].Start.Looks = []string{"--ask-server"}; return r }, `shard-0.jsonl and shard-2.jsonl are not of one run: flags to look closer [] and ["--ask-server"]`},
+		"alerts":      {func(r []ShardRun) []ShardRun { r[1].Start.Alerts = true; return r }, "shard-1.jsonl: not the run of a shard"},
 		"watch":       {func(r []ShardRun) []ShardRun { r[0].Start.Watch = true; return r }, "shard-0.jsonl: not the run of a shard"},
 		"manifests":   {func(r []ShardRun) []ShardRun { r[1].Start.Source = SourceManifests; return r }, "shard-1.jsonl: not the run of a shard"},
 		"stopped":     {func(r []ShardRun) []ShardRun { r[1].End.Interrupted = true; return r }, "shard-1.jsonl: parts of a run that was interrupted"},
@@ -72,6 +81,53 @@ func TestJoinRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestJoinOfOneLook: shards that looked at their pods in other ways are not joined, for
+// the verdicts of one would be of less evidence than those of the next; how they looked
+// is in no result.
+func TestJoinOfOneLook(t *testing.T) {
+	t.Parallel()
+	opts := ClusterOptions{Level: psa.LevelBaseline, PSSVersion: PSSServer}
+	all := Probes{
+		ProbeData: func(context.Context, kernel.Agent) (*kernel.Probe, error) { return nil, errors.New("probe data: none") },
+		Machines: func(context.Context, []string) (map[string]*kernel.Machine, map[string]string, error) {
+			return nil, nil, nil
+		},
+		MachinesBy: "--node-probe-logs=probes",
+		AskServer: func(context.Context, *corev1.Pod) (admission.Ruling, error) {
+			return admission.Ruling{Answer: admission.Admits}, nil
+		},
+		Inspect: func(context.Context, string, string, string, []string) (map[string]string, error) { return nil, nil },
+	}
+	m := web()
+	runs := map[string][]ShardRun{"[]": divided(t, m, opts, 2)}
+	of := reflect.TypeFor[Probes]()
+	for i := range of.NumField() {
+		if of.Field(i).Type.Kind() != reflect.Func {
+			continue
+		}
+		one := Probes{MachinesBy: "--node-probe-logs=probes"}
+		reflect.ValueOf(&one).Elem().Field(i).Set(reflect.ValueOf(all).Field(i))
+		flag := fmt.Sprintf("%q", one.flags())
+		if runs[flag] != nil {
+			t.Errorf("%s is not told apart: %s", of.Field(i).Name, flag)
+		}
+		opts.Probes = one
+		runs[flag] = divided(t, m, opts, 2)
+	}
+	for flags, first := range runs {
+		for other, second := range runs {
+			want := ""
+			if flags != other {
+				want = "shard-0.jsonl and shard-1.jsonl are not of one run: flags to look closer " + flags + " and " + other
+			}
+			if err := Join([]ShardRun{first[0], second[1]}, JoinOptions{}, NewTally(&recorder{})); fmt.Sprint(err) != cmp.Or(want, "<nil>") {
+				t.Errorf("%s and %s: %v", flags, other, err)
+			}
+		}
+	}
+	sameWhenDivided(t, layered(), ClusterOptions{Probes: all}, 1, 3)
 }
 
 // TestJoinSaysWhatChanged: shards that saw other things around them, and that began at

@@ -107,6 +107,9 @@ func (r *clusterRun) begin(ctx context.Context) error {
 		return err
 	}
 	start.Namespaces, start.Shard = r.Namespaces, r.Shard
+	if r.Shard != nil {
+		start.Looks = r.Probes.flags()
+	}
 	if err := r.send(Event{Start: &start}); err != nil {
 		return err
 	}

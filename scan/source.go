@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,11 +62,30 @@ type Probes struct {
 	// Machines checks the nodes by a short-lived DaemonSet. A node that is missing
 	// could not run it; why says the reason for each.
 	Machines func(ctx context.Context, nodes []string) (reports map[string]*kernel.Machine, why map[string]string, err error)
+	// MachinesBy is the flag by which the user chose how Machines does it.
+	MachinesBy string
 	// AskServer asks the API server by a dry run whether it would create the pod.
 	AskServer func(ctx context.Context, pod *corev1.Pod) (admission.Ruling, error)
 	// Inspect resolves paths inside of a running container: for each the real path,
 	// "" when there is no such file.
 	Inspect func(ctx context.Context, namespace, pod, container string, paths []string) (map[string]string, error)
+}
+
+// flags are those by which the user consented. What they tell of a workload hangs on them.
+func (p *Probes) flags() []string {
+	var flags []string
+	for _, probe := range []struct {
+		flag string
+		used bool
+	}{
+		{"--kubearmor-exec", p.ProbeData != nil}, {"--inspect-images", p.Inspect != nil}, {"--ask-server", p.AskServer != nil},
+		{cmp.Or(p.MachinesBy, "--probe-nodes"), p.Machines != nil},
+	} {
+		if probe.used {
+			flags = append(flags, probe.flag)
+		}
+	}
+	return flags
 }
 
 // Claim names a persistent volume claim.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
@@ -73,6 +74,28 @@ spec:
 				}
 				t.Errorf("%d parts, %s: differs at byte %d of %d: %q, want %q", n, format, at, len(want), got[at:min(at+200, len(got))], want[at:min(at+200, len(want))])
 			}
+		}
+	}
+	refusesOtherLooks(t, kubeconfig)
+}
+
+// refusesOtherLooks: parts of which one looked closer than the next are no run.
+func refusesOtherLooks(t *testing.T, kubeconfig string) {
+	t.Helper()
+	dir := t.TempDir()
+	for i, flags := range [][]string{{"--ask-server"}, {"--node-probe-logs=kube-system"}, {"--node-probe-logs=default"}} {
+		args := append([]string{"scan", "--kubeconfig", kubeconfig, "--allow-incomplete", fmt.Sprintf("--shard=%d/3", i), "-o", fmt.Sprintf("jsonl=%d.jsonl", i)}, flags...)
+		if code, _, stderr := invoke(t.Context(), testDeps(dir), bytes.NewReader(nil), args...); code != exitOK {
+			t.Fatalf("part %d: exit %d\n%s", i, code, stderr)
+		}
+	}
+	for _, test := range []struct{ first, second, want string }{
+		{"0", "1", `["--ask-server"] and ["--node-probe-logs=kube-system"]`},
+		{"1", "2", `["--node-probe-logs=kube-system"] and ["--node-probe-logs=default"]`},
+	} {
+		code, _, stderr := invoke(t.Context(), testDeps(dir), bytes.NewReader(nil), "merge", test.first+".jsonl", test.second+".jsonl")
+		if code != exitUsage || !strings.Contains(stderr, test.first+".jsonl and "+test.second+".jsonl are not of one run: flags to look closer "+test.want) {
+			t.Errorf("exit %d: %s", code, stderr)
 		}
 	}
 }

@@ -181,6 +181,7 @@ func (f *probeFlags) probes(a *app, cluster *kube.Cluster) (scan.Probes, error) 
 		}
 	}
 	if f.logs != "" {
+		p.MachinesBy = "--node-probe-logs=" + f.logs
 		p.Machines = func(ctx context.Context, nodes []string) (map[string]*kernel.Machine, map[string]string, error) {
 			reports, why, err := cluster.ProbeLogs(ctx, f.logs, a.now())
 			return reports, withoutProbe(nodes, reports, why, err, f.logs), err
