@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 	"github.com/escape-scanner/escape-scanner/scan"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
@@ -127,7 +128,7 @@ func (e *ear) connect(ctx context.Context) {
 		}
 		e.down(since, fmt.Errorf("KubeArmor at %s: %w", e.target.Address, err))
 		// Half of the wait is chance, so that many who lost the same do not return as one.
-		if pause(ctx, wait/2+rand.N(wait/2)) != nil {
+		if pause.For(ctx, wait/2+rand.N(wait/2)) != nil {
 			break
 		}
 		wait = min(2*wait, longestWait)

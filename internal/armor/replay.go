@@ -10,6 +10,7 @@ import (
 	"github.com/kubearmor/KubeArmor/protobuf"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 	"github.com/escape-scanner/escape-scanner/scan/armor"
 )
 
@@ -36,7 +37,7 @@ func Replay(ctx context.Context, r io.Reader, pace Pace, visit func(a armor.Aler
 				wait = min(wait, pace.MaxGap)
 			}
 			due = due.Add(wait)
-			if err := pause(ctx, time.Until(due)); err != nil {
+			if err := pause.For(ctx, time.Until(due)); err != nil {
 				return err
 			}
 		}
@@ -49,21 +50,6 @@ func Replay(ctx context.Context, r io.Reader, pace Pace, visit func(a armor.Aler
 
 // maxWait keeps what is waited for within what a duration can hold.
 const maxWait = 365 * 24 * time.Hour
-
-// pause waits, or until the context ends, whose error it gives then.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	wait := time.NewTimer(d)
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-wait.C:
-		return nil
-	}
-}
 
 // recorder writes alerts as lines of a recording.
 type recorder struct{ line, alert bytes.Buffer }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -325,7 +326,7 @@ func TestLiveMirrorDoesNotHammer(t *testing.T) {
 			})
 			eventually(t, "it asked", func() bool { return asked.Load() > 0 })
 			before, began := asked.Load(), time.Now()
-			pause(t.Context(), time.Second)
+			_ = pause.For(t.Context(), time.Second)
 			// Ten attempts a second at most, each by a stream, a list, and what client-go adds.
 			n := asked.Load() - before
 			if took := time.Since(began); float64(n) > 60*took.Seconds() {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
@@ -158,8 +159,7 @@ func (s *singles) leave(gone func(namespace string) bool) {
 // be asked for again, where their kind is followed by now.
 func (m *Mirror) keepDoubts(ctx context.Context) {
 	s := &m.single
-	for ctx.Err() == nil {
-		pause(ctx, wait.Jitter(m.pace.doubt, 0.2))
+	for pause.For(ctx, wait.Jitter(m.pace.doubt, 0.2)) == nil {
 		s.mu.Lock()
 		doubted := maps.Clone(s.doubted)
 		s.mu.Unlock()
@@ -197,14 +197,7 @@ func (m *Mirror) ask(ctx context.Context, key ownerKey) (scan.Owner, error) {
 // keepSingles asks again for what cannot be followed, until ctx ends.
 func (m *Mirror) keepSingles(ctx context.Context) {
 	s := &m.single
-	for {
-		timer := time.NewTimer(wait.Jitter(m.pace.owners, 0.2))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
+	for pause.For(ctx, wait.Jitter(m.pace.owners, 0.2)) == nil {
 		s.mu.Lock()
 		maps.DeleteFunc(s.gone, func(_ ownerKey, at time.Time) bool { return time.Since(at) > m.pace.owners })
 		maps.DeleteFunc(s.owners, func(_ ownerKey, o *single) bool { return time.Since(o.asked) > forgotten })
@@ -213,7 +206,9 @@ func (m *Mirror) keepSingles(ctx context.Context) {
 		for _, key := range keys {
 			m.askAgain(ctx, key)
 			// There are others who ask the server too.
-			pause(ctx, 20*time.Millisecond)
+			if pause.For(ctx, 20*time.Millisecond) != nil {
+				return
+			}
 		}
 		for scope, r := range scopes {
 			if _, err := m.ask(ctx, ownerKey{scope.kind, scope.namespace, r.name}); ctx.Err() == nil && !apierrors.IsForbidden(err) && answered(err) {
@@ -223,15 +218,6 @@ func (m *Mirror) keepSingles(ctx context.Context) {
 				m.change(func(c *changeSet) { add(&c.kinds, scope.kind) })
 			}
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

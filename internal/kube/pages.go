@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 )
 
 // retryPolicy says how often one request is tried, with what pauses, and after
@@ -40,12 +42,8 @@ func (p retryPolicy) do(ctx context.Context, f func() error) error {
 		if err == nil || ctx.Err() != nil || !p.again(err) || backoff.Steps <= 1 {
 			return err
 		}
-		timer := time.NewTimer(backoff.Step())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, backoff.Step()) != nil {
 			return errors.Join(ctx.Err(), err)
-		case <-timer.C:
 		}
 	}
 }

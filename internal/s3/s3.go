@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 )
 
 // amazon is the endpoint where none is given; requests go to the bucket's region.
@@ -167,20 +169,20 @@ func (s *Service) Put(ctx context.Context, bucket, key, contentType string, cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Patience)
 	defer cancel()
-	pause := s.opts.Retry
+	wait := s.opts.Retry
 	for tries := 1; ; tries++ {
 		err := s.put(ctx, bucket, key, contentType, content)
 		if err == nil {
 			return nil
 		}
-		if !passes(err) || !sleep(ctx, pause/2+rand.N(pause/2+1)) { //nolint:gosec // It spreads requests and keeps no secret.
+		if !passes(err) || pause.For(ctx, wait/2+rand.N(wait/2+1)) != nil { //nolint:gosec // It spreads requests and keeps no secret.
 			err = explain(bucket, key, err)
 			if tries > 1 {
 				err = fmt.Errorf("%w (after %d tries)", err, tries)
 			}
 			return err
 		}
-		pause = min(2*pause, 30*s.opts.Retry)
+		wait = min(2*wait, 30*s.opts.Retry)
 	}
 }
 
@@ -194,15 +196,4 @@ func (s *Service) put(ctx context.Context, bucket, key, contentType string, cont
 		DisableMultipart: true,
 	})
 	return err
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 )
 
 // onceTries is how often a report of a run that is over is tried where the API server is in
@@ -50,13 +52,13 @@ func (s *Sink) Once(ctx context.Context) error {
 
 // beginOnce is begin, tried again where the API server is in trouble.
 func (s *Sink) beginOnce(ctx context.Context) (*session, error) {
-	pause := s.opts.Retry
+	wait := s.opts.Retry
 	for tries := 1; ; tries++ {
 		e, err := s.begin(ctx)
-		if err == nil || causeOf(err) != unreachable || tries == onceTries || !sleep(ctx, pause) {
+		if err == nil || causeOf(err) != unreachable || tries == onceTries || pause.For(ctx, wait) != nil {
 			return e, err
 		}
-		pause *= 2
+		wait *= 2
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/escape-scanner/escape-scanner/internal/pause"
 	"github.com/escape-scanner/escape-scanner/internal/sink"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
@@ -208,31 +209,20 @@ func (s *Sink) Run(ctx context.Context) error {
 	if err := s.opts.API.valid(); err != nil {
 		return err
 	}
-	pause := s.opts.Retry
+	next := s.opts.Retry
 	for {
 		wait, err := s.session(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			pause = s.opts.Retry
+			next = s.opts.Retry
 		default:
 			s.notes.trouble(general, err)
-			wait, pause = pause, min(2*pause, 60*s.opts.Retry)
+			wait, next = next, min(2*next, 60*s.opts.Retry)
 		}
-		if !sleep(ctx, wait) {
+		if pause.For(ctx, wait) != nil {
 			return nil
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
