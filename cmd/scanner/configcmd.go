@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/escape-scanner/escape-scanner/config"
@@ -10,12 +8,12 @@ import (
 
 func (a *app) configCommand() *cobra.Command {
 	parent := &cobra.Command{
-		Use: "config", Short: "Look at the configuration", Args: cobra.NoArgs,
+		Use: "config", Short: "Look at the configuration", Args: commandsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var format string
 	view := &cobra.Command{
-		Use: "view", Short: "Print what is in force, and where each value comes from", Args: cobra.NoArgs,
+		Use: "view", Short: "Print what is in force, and where each value comes from", Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, origins, err := a.load(cmd.Flags())
 			if err != nil {
@@ -27,7 +25,7 @@ func (a *app) configCommand() *cobra.Command {
 			case "yaml":
 				return config.ViewYAML(a.stdout, cfg)
 			}
-			return fmt.Errorf("output %q: want text or yaml", format)
+			return oneOf("output", format, []string{"text", "yaml"})
 		},
 	}
 	config.AddFlags(view.Flags(), config.KeyOutput)

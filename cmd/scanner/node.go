@@ -25,7 +25,7 @@ func (a *app) nodeCommand() *cobra.Command {
 	var format string
 	var every time.Duration
 	cmd := &cobra.Command{
-		Use: "node", Short: "Check the machine that this runs on: can its kernel enforce BPF-LSM?", Args: cobra.NoArgs,
+		Use: "node", Short: "Check the machine that this runs on: can its kernel enforce BPF-LSM?", Args: noWords,
 		Long: `Checks the machine that this runs on: whether its kernel can enforce the programs
 by which KubeArmor stops a step at run time (BPF-LSM). It reads the active security
 modules, lockdown, the kernel's types (BTF), the bpf file system, the kernel's
@@ -39,7 +39,8 @@ unknown, unless it is no anyway.
 That a kernel can enforce does not say that KubeArmor does: scan tells that.
 
 With --every it goes on until it is stopped, and then ends with 0. That is for a
-DaemonSet, in whose pods' logs scan and watch read the reports (--node-probe-logs).
+DaemonSet, in whose pods' logs scan, watch, tui and remediate read the reports
+(--node-probe-logs).
 
 Exit codes: 0 the kernel can enforce BPF-LSM, 1 it cannot, 2 wrong usage, 3 unknown.`,
 		Example: `  sudo escape-scanner node                      this machine
@@ -48,8 +49,8 @@ Exit codes: 0 the kernel can enforce BPF-LSM, 1 it cannot, 2 wrong usage, 3 unkn
                                                 root mounted on /host
   escape-scanner node --every 1h --host-root /host --name "$NODE_NAME"`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "text" && format != "json" {
-				return fmt.Errorf("output %q: want text or json", format)
+			if err := oneOf("output", format, []string{"text", "json"}); err != nil {
+				return err
 			}
 			if err := validEvery(cmd.Flags(), every, format); err != nil {
 				return err

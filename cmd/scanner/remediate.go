@@ -25,7 +25,7 @@ Exit codes: 0 done, or nothing to do; 1 something would break that nobody accept
   escape-scanner remediate rollback                    puts back what was before
   escape-scanner remediate render -n shop              the set as YAML, for GitOps
   escape-scanner remediate manifests -f deploy/        repairs the files themselves`,
-		Args: cobra.NoArgs,
+		Args: commandsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.remediateRenderCommand(), a.remediatePlanCommand(), a.remediateApplyCommand(),

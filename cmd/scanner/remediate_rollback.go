@@ -28,7 +28,7 @@ others changed since stays. The record itself goes last, so that a rollback that
 cut short is finished by another.`,
 		Example: `  escape-scanner remediate rollback
   escape-scanner remediate rollback --set audit-first --yes`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := a.load(cmd.Flags())
 			if err != nil {

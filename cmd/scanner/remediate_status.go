@@ -34,7 +34,7 @@ sets.
 It exits with 1 when there is no set, or not all of it is in place.`,
 		Example: `  escape-scanner remediate status
   escape-scanner remediate status --set escape-to-host -o json`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := a.load(cmd.Flags())
 			if err != nil {

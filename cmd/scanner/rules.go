@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func ruleIDs() []string {
 func (a *app) rulesCommand() *cobra.Command {
 	var format string
 	list := &cobra.Command{
-		Use: "rules", Short: "List the rules, or explain one", Args: cobra.NoArgs,
+		Use: "rules", Short: "List the rules, or explain one", Args: ruleExplained,
 		RunE: func(*cobra.Command, []string) error {
 			return a.writeRules(format, scan.Rules(), a.listRules)
 		},
@@ -33,7 +34,12 @@ func (a *app) rulesCommand() *cobra.Command {
 	list.PersistentFlags().StringVarP(&format, "output", "o", "text", "text or json")
 	list.AddCommand(&cobra.Command{
 		Use: "explain ID", Short: "Print what a rule means, how it is used against you and how to mend it",
-		Args:              cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, ids []string) error {
+			if len(ids) == 0 {
+				return errors.New(`want the ID of a rule: "escape-scanner rules" lists them all`)
+			}
+			return nil
+		},
 		ValidArgsFunction: cobra.FixedCompletions(ruleIDs(), cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(_ *cobra.Command, ids []string) error {
 			var found []scan.Rule
@@ -50,6 +56,16 @@ func (a *app) rulesCommand() *cobra.Command {
 	return list
 }
 
+// ruleExplained refuses words, one of which may be the rule that is meant.
+func ruleExplained(cmd *cobra.Command, words []string) error {
+	for _, word := range words {
+		if slices.ContainsFunc(ruleIDs(), func(id string) bool { return strings.EqualFold(id, word) }) {
+			return fmt.Errorf("argument %q: a rule is explained by %q", word, cmd.CommandPath()+" explain "+word)
+		}
+	}
+	return commandsOnly(cmd, words)
+}
+
 func (a *app) writeRules(format string, rules []scan.Rule, text func([]scan.Rule) error) error {
 	switch format {
 	case "text":
@@ -60,7 +76,7 @@ func (a *app) writeRules(format string, rules []scan.Rule, text func([]scan.Rule
 		enc.SetEscapeHTML(false)
 		return enc.Encode(rules)
 	}
-	return fmt.Errorf("output %q: want text or json", format)
+	return oneOf("output", format, []string{"text", "json"})
 }
 
 func (a *app) listRules(rules []scan.Rule) error {

@@ -58,6 +58,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	helpAnyway(root, args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -111,6 +112,7 @@ with 0.`,
 		Version:       a.version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          commandsOnly,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	if strings.HasPrefix(a.program, "kubectl-") {
@@ -119,9 +121,7 @@ with 0.`,
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: ./.escape-scanner.yaml, else escape-scanner/config.yaml in the user's configuration directory)")
 	root.AddCommand(a.scanCommand(), a.mergeCommand(), a.diffCommand(), a.watchCommand(), a.tuiCommand(), a.remediateCommand(), a.nodeCommand(), a.rulesCommand(), a.configCommand(), a.versionCommand(), a.manCommand())
 	completeClusters(root)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w\nrun %q for the flags", err, cmd.CommandPath()+" --help")
-	})
+	root.SetFlagErrorFunc(flagError)
 	return root
 }
 

@@ -139,11 +139,12 @@ versions of the libraries that decide what a run says.`,
 		Example: `  escape-scanner version
   escape-scanner version --short
   escape-scanner version -o json`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("output", format, []string{"table", "json"}); err != nil {
+				return err
+			}
 			switch {
-			case format != "table" && format != "json":
-				return fmt.Errorf("output %q: want table or json", format)
 			case short && format == "json":
 				return fmt.Errorf("--short: prints a line, and -o json a document: use one of them")
 			case short:
