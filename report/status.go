@@ -99,7 +99,7 @@ func (t *planText) standing(o *remediate.ObjectStatus, bites map[string]Bite) {
 }
 
 func (t *planText) standingSpans(o *remediate.ObjectStatus, bites map[string]Bite) []span {
-	state := span{text: strings.ToUpper(Clean(string(o.State))), style: stateStyle(o.State), pad: len(remediate.StateNotBegun)}
+	state := span{text: strings.ToUpper(Clean(string(o.State))), style: stateStyle(o.State), pad: len(remediate.StateAuditing)}
 	spans := []span{state, {text: Clean(o.Object.String()), style: bold}, {text: Clean(string(o.Part)), style: dim}}
 	if len(o.By) > 0 {
 		spans = append(spans, span{text: "changed by " + Clean(strings.Join(o.By, ", "))})

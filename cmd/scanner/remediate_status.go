@@ -120,7 +120,7 @@ func (a *app) bites(ctx context.Context, p *patient, all *report.Standings) erro
 	if !slices.ContainsFunc(all.Sets, func(s report.Standing) bool { return len(s.Status.Objects) > 0 }) {
 		return nil
 	}
-	policies := map[string]*scan.Policy{}
+	found := effects{policies: map[string]*scan.Policy{}, workloads: map[string]int{}, pods: map[string]int{}}
 	line := a.liveLine()
 	defer line.say("")
 	opts := scan.ClusterOptions{Start: a.start(p.kind, p.name), Level: psa.LevelBaseline, PSSVersion: scan.PSSServer, Probes: p.probes}
@@ -131,7 +131,10 @@ func (a *app) bites(ctx context.Context, p *patient, all *report.Standings) erro
 		case e.Failure != nil:
 			all.Failures = append(all.Failures, *e.Failure)
 		case e.Policy != nil:
-			policies[policyKey(e.Policy.Kind, e.Policy.Namespace, e.Policy.Name)] = e.Policy
+			found.policies[policyKey(e.Policy.Kind, e.Policy.Namespace, e.Policy.Name)] = e.Policy
+		case e.Verdict != nil:
+			found.workloads[e.Verdict.Workload.Namespace]++
+			found.pods[e.Verdict.Workload.Namespace] += e.Verdict.Pods
 		}
 		return nil
 	}))
@@ -144,7 +147,7 @@ func (a *app) bites(ctx context.Context, p *patient, all *report.Standings) erro
 		s.Bites = map[string]report.Bite{}
 		for j := range s.Status.Objects {
 			o := &s.Status.Objects[j]
-			if b, ok := biteOf(o, policies); ok {
+			if b, ok := found.of(o); ok {
 				s.Bites[o.Object.String()] = b
 			}
 		}
@@ -154,22 +157,46 @@ func (a *app) bites(ctx context.Context, p *patient, all *report.Standings) erro
 
 func policyKey(kind, namespace, name string) string { return kind + "\x00" + namespace + "\x00" + name }
 
-// biteOf is what the scan says of an object; ok is false for one that is no policy by
+// effects are what a scan came upon: policies, and what runs in each namespace.
+type effects struct {
+	policies        map[string]*scan.Policy
+	workloads, pods map[string]int
+}
+
+// of is what the scan says of an object; ok is false for one that is no policy by
 // itself or is not there.
-func biteOf(o *remediate.ObjectStatus, policies map[string]*scan.Policy) (b report.Bite, ok bool) {
+func (f *effects) of(o *remediate.ObjectStatus) (b report.Bite, ok bool) {
 	switch o.State {
 	case remediate.StateInPlace, remediate.StateAuditing, remediate.StateDrifted:
 	default:
 		return b, false
 	}
-	if o.Object.Kind == "ValidatingAdmissionPolicyBinding" {
+	switch o.Object.Kind {
+	case "ValidatingAdmissionPolicyBinding":
 		return b, false
+	case "Namespace":
+		return f.ofLabels(o)
 	}
-	found := policies[policyKey(o.Object.Kind, o.Object.Namespace, o.Object.Name)]
+	found := f.policies[policyKey(o.Object.Kind, o.Object.Namespace, o.Object.Name)]
 	if found == nil {
 		return report.Bite{Bites: scan.BitesUnknown, Reasons: []string{"the scan came upon no policy of this name"}}, true
 	}
 	return report.Bite{Bites: found.Bites, Workloads: found.Workloads, Pods: found.Pods, Reasons: found.Reasons}, true
+}
+
+// ofLabels is what pod-security labels do: the API server goes by them itself, so a scan
+// has no policy of them.
+func (f *effects) ofLabels(o *remediate.ObjectStatus) (b report.Bite, ok bool) {
+	if o.State == remediate.StateDrifted {
+		// Which labels are left only the difference tells.
+		return b, false
+	}
+	b = report.Bite{Bites: scan.BitesYes, Workloads: f.workloads[o.Object.Name], Pods: f.pods[o.Object.Name]}
+	b.Reasons = []string{"the API server refuses by the label enforce, unless its configuration exempts the pods from Pod Security"}
+	if o.Stage != remediate.StageEnforce {
+		b.Bites, b.Reasons = scan.BitesNo, []string{"the labels audit and warn only refuse nothing"}
+	}
+	return b, true
 }
 
 // afterStatus are the commands that finish, mend or take back the first set that needs it.
