@@ -26,6 +26,7 @@ func TestLiveRemediate(t *testing.T) {
 	t.Run("whole cluster", func(t *testing.T) { testWholeCluster(t, server) })
 	t.Run("by the program", func(t *testing.T) { testByProgram(t, server) })
 	t.Run("by the screen", func(t *testing.T) { testByScreen(t, server) })
+	t.Run("by the node probe", func(t *testing.T) { testByNodeProbe(t, server) })
 	t.Run("plans write nothing", func(t *testing.T) { testPlansWriteNothing(t, server) })
 	t.Run("rights", func(t *testing.T) { testRemediateRights(t, server) })
 	t.Run("cut", func(t *testing.T) { testCut(t, server) })

@@ -65,13 +65,16 @@ func (f *probeFlags) add(fs *pflag.FlagSet) {
 	addProbeLogs(fs, &f.logs)
 }
 
+// flagProbeLogs is the flag for the logs of the node probe.
+const flagProbeLogs = "node-probe-logs"
+
 func addProbeLogs(fs *pflag.FlagSet, namespace *string) {
-	fs.StringVar(namespace, "node-probe-logs", "", "read what the chart's node probe in this `NAMESPACE` says of each node's kernel in its log")
+	fs.StringVar(namespace, flagProbeLogs, "", "read what the chart's node probe in this `NAMESPACE` says of each node's kernel in its log")
 }
 
 // validateProbeLogs refuses what cannot be the namespace of a node probe.
 func validateProbeLogs(fs *pflag.FlagSet, namespace string) error {
-	if !fs.Changed("node-probe-logs") {
+	if !fs.Changed(flagProbeLogs) {
 		return nil
 	}
 	if wrong := validation.IsDNS1123Label(namespace); len(wrong) > 0 {
@@ -83,7 +86,7 @@ func validateProbeLogs(fs *pflag.FlagSet, namespace string) error {
 // validate refuses what cannot be meant together. offline is the flag that makes the
 // run read no cluster, empty when it reads one.
 func (f *probeFlags) validate(fs *pflag.FlagSet, offline string) error {
-	names := []string{"kubearmor-exec", "inspect-images", "ask-server", "probe-nodes", "probe-image", "probe-namespace", "probe-load", "probe-timeout", "node-probe-logs"}
+	names := []string{"kubearmor-exec", "inspect-images", "ask-server", "probe-nodes", "probe-image", "probe-namespace", "probe-load", "probe-timeout", flagProbeLogs}
 	for _, name := range names {
 		if offline != "" && fs.Changed(name) {
 			return fmt.Errorf("--%s: asks a cluster, and %s reads none", name, offline)

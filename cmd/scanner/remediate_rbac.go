@@ -44,6 +44,9 @@ may apply the set rules over what the cluster admits: bind it to few.`,
 			if len(splitNames(*f.kube.Namespace)) == 0 && !cmd.Flags().Changed("namespace") {
 				f.allNamespaces = true
 			}
+			if err := validateProbeLogs(cmd.Flags(), probes.logs); err != nil {
+				return err
+			}
 			opts, err := f.options(a, cmd.Flags(), cfg)
 			if err != nil {
 				return err
@@ -57,6 +60,8 @@ may apply the set rules over what the cluster admits: bind it to few.`,
 	how.BoolVar(&observe, "observe", false, "with the right to listen to KubeArmor's alerts, as plan --observe does")
 	how.BoolVar(&probes.exec, "kubearmor-exec", false, "with the right of that flag of plan")
 	how.BoolVar(&probes.inspect, "inspect-images", false, "with the right of that flag of plan")
+	addProbeLogs(how, &probes.logs)
+	how.Lookup(flagProbeLogs).Usage = "with the rights of that flag of plan, in the `NAMESPACE` of the node probe"
 	a.useFlags(cmd, whom, what, flagGroup{"What else the verbs are to do", how})
 	cmd.ValidArgs = []string{string(kube.VerbPlan), string(kube.VerbApply), string(kube.VerbRollback), string(kube.VerbStatus)}
 	return cmd

@@ -69,6 +69,7 @@ func (f *tuiFlags) addFlags(cmd *cobra.Command, a *app) {
 	what.BoolVar(&f.demo, "demo", false, "look at the demo cluster that is part of the program, with recorded attacks")
 	what.StringVar(&f.from, "from", "", "look at an earlier run: a `FILE` of -o jsonl or json, or - for standard input")
 	cluster := addScopeFlags(what, f.kube, &f.allNamespaces, &f.selector, "follow")
+	addProbeLogs(what, &f.probeLogs)
 	alerts := newFlagSet()
 	f.addAlerts(alerts)
 	how := newFlagSet()
@@ -109,7 +110,7 @@ func (f *tuiFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 		return f.watchFlags.validate(cmd, cfg)
 	}
 	for _, name := range slices.Concat(
-		[]string{"context", "cluster", "server", "selector", "all-namespaces", "namespace", "replay", "pace", "no-alerts"}, kubeArmorKeys()) {
+		[]string{"context", "cluster", "server", "selector", "all-namespaces", "namespace", "replay", "pace", "no-alerts", flagProbeLogs}, kubeArmorKeys()) {
 		if changed(name) {
 			return fmt.Errorf("--%s: speaks of a cluster, and %s reads none", name, f.still())
 		}

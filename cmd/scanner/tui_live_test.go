@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/escape-scanner/escape-scanner/internal/kubetest"
@@ -18,13 +19,19 @@ import (
 func screenOf(t *testing.T, args ...string) *screenRemedy {
 	t.Helper()
 	a := &app{deps: testDeps(t.TempDir()), stdin: strings.NewReader(""), stdout: &strings.Builder{}, stderr: &strings.Builder{}}
-	f := &tuiFlags{watchFlags: newWatchFlags()}
-	cmd := a.tuiCommand()
+	f, cmd := tuiOf(t, a, args...)
+	return a.remedy(f, cmd)
+}
+
+// tuiOf parses the arguments of tui as the program does.
+func tuiOf(t *testing.T, a *app, args ...string) (*tuiFlags, *cobra.Command) {
+	t.Helper()
+	f, cmd := &tuiFlags{watchFlags: newWatchFlags()}, &cobra.Command{Use: "tui"}
+	f.addFlags(cmd, a)
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	f.demo, _ = cmd.Flags().GetBool("demo")
-	return a.remedy(f, cmd)
+	return f, cmd
 }
 
 // testByScreen plans, applies and takes back as the screen does, with the flags that it

@@ -22,6 +22,8 @@ type screenRemedy struct {
 	demo bool
 	// given are the flags that say which cluster it is, by their names.
 	given map[string]string
+	// probeLogs is the namespace of the node probe whose logs are read, empty for none.
+	probeLogs string
 
 	mu sync.Mutex
 	// plan is the last that was made and not yet carried out, and do carries it out.
@@ -32,7 +34,7 @@ type screenRemedy struct {
 var _ tui.Remedy = (*screenRemedy)(nil)
 
 func (a *app) remedy(f *tuiFlags, cmd *cobra.Command) *screenRemedy {
-	r := &screenRemedy{app: a, demo: f.demo, given: map[string]string{}}
+	r := &screenRemedy{app: a, demo: f.demo, probeLogs: f.probeLogs, given: map[string]string{}}
 	cluster, _ := kubectlFlags(newClusterFlags().kube)
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if cluster.Lookup(flag.Name) != nil {
@@ -66,6 +68,10 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 		more["namespace"] = strings.Join(ask.Namespaces, ",")
 	} else {
 		more["all-namespaces"] = "true"
+	}
+	if r.probeLogs != "" {
+		// What the screen shows of the nodes the plan follows from.
+		more[flagProbeLogs] = r.probeLogs
 	}
 	flags, err := r.flags(f.groups(), more)
 	if err != nil {
