@@ -42,6 +42,7 @@ const (
 	KeyWebhookSeverity     = "webhook-severity"
 	KeyLeaderElect         = "leader-elect"
 	KeyLeaseNamespace      = "lease-namespace"
+	KeyLeaseName           = "lease-name"
 
 	// KeyExceptions has no flag and no variable: an exception needs a reason, and
 	// a place that reviewers see.
@@ -107,10 +108,10 @@ type Watch struct {
 	// WebhookCA the certificates that its own is checked with, the system's where it is
 	// empty, and WebhookSeverity is the least severity that is sent.
 	Webhook, WebhookSecretFile, WebhookCA, WebhookSeverity string
-	// LeaderElect makes several replicas choose one that writes, by a Lease in
+	// LeaderElect makes several replicas choose one that writes, by the Lease LeaseName in
 	// LeaseNamespace.
-	LeaderElect    bool
-	LeaseNamespace string
+	LeaderElect               bool
+	LeaseNamespace, LeaseName string
 }
 
 // Outputs takes Output apart, as Config.Outputs does.

@@ -67,6 +67,7 @@ func watchKeys() []key {
 		{name: KeyWebhookSeverity, usage: "send what has this `SEVERITY` and above", fallback: "high"},
 		{name: KeyLeaderElect, usage: "of several replicas let one write, chosen by a Lease", fallback: false},
 		{name: KeyLeaseNamespace, usage: "`NAMESPACE` of the Lease (default: the pod's own)", fallback: ""},
+		{name: KeyLeaseName, usage: "`NAME` of the Lease: replicas of one name choose one among them", fallback: "escape-scanner-watch"},
 	}
 }
 

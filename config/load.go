@@ -178,6 +178,7 @@ func (s *store) watch() Watch {
 		WebhookSeverity:   s.v.GetString(KeyWebhookSeverity),
 		LeaderElect:       s.v.GetBool(KeyLeaderElect),
 		LeaseNamespace:    s.v.GetString(KeyLeaseNamespace),
+		LeaseName:         s.v.GetString(KeyLeaseName),
 	}
 }
 

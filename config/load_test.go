@@ -67,7 +67,7 @@ func TestDefaults(t *testing.T) {
 		S3: config.S3{Addressing: "auto"},
 		Watch: config.Watch{
 			Output: []string{"text"}, RotateSize: 100, RotateKeep: 5, KubeArmor: []string{}, KubeArmorTLS: "auto",
-			Reports: "off", WebhookSeverity: "high",
+			Reports: "off", WebhookSeverity: "high", LeaseName: "escape-scanner-watch",
 		},
 	}
 	if !reflect.DeepEqual(cfg, want) {

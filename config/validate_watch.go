@@ -8,6 +8,12 @@ import (
 	"strings"
 )
 
+// The parts of names in a cluster: a label of DNS, and the same of any length.
+const (
+	label = `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
+	part  = `[a-z0-9]([-a-z0-9]*[a-z0-9])?`
+)
+
 // watch checks what only a watch asks about.
 func (v *validator) watch(w *Watch) {
 	v.outputs(KeyWatchOutput, w.Output, watchFormats())
@@ -29,8 +35,12 @@ func (v *validator) watch(w *Watch) {
 	v.word(KeyReports, w.Reports, reportKinds())
 	v.word(KeyWebhookSeverity, w.WebhookSeverity, severities())
 	v.webhook(w)
-	if w.LeaseNamespace != "" && !regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`).MatchString(w.LeaseNamespace) {
+	if w.LeaseNamespace != "" && !regexp.MustCompile(`^`+label+`$`).MatchString(w.LeaseNamespace) {
 		v.wrong(KeyLeaseNamespace, w.LeaseNamespace, "the name of a namespace", hint{})
+	}
+	// A name is a DNS subdomain, of which no part is limited but the whole.
+	if len(w.LeaseName) > 253 || !regexp.MustCompile(`^`+part+`(\.`+part+`)*$`).MatchString(w.LeaseName) {
+		v.wrong(KeyLeaseName, w.LeaseName, "the name of a Lease: lower-case letters, digits, - and .", hint{})
 	}
 }
 

@@ -132,6 +132,7 @@ func (c *Config) values() []keyValue {
 		{KeyWebhookSeverity, c.Watch.WebhookSeverity},
 		{KeyLeaderElect, c.Watch.LeaderElect},
 		{KeyLeaseNamespace, c.Watch.LeaseNamespace},
+		{KeyLeaseName, c.Watch.LeaseName},
 	}
 }
 

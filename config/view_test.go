@@ -63,6 +63,7 @@ webhook-ca             ""                                                       
 webhook-severity       high                                                               default
 leader-elect           false                                                              default
 lease-namespace        ""                                                                 default
+lease-name             escape-scanner-watch                                               default
 exceptions[0]          rule=r namespace=a reason="for a while \u202e" expires=2030-01-01  file work/.escape-scanner.yaml:4
 `
 	if got := b.String(); got != want {
@@ -122,6 +123,7 @@ webhook-ca: ""
 webhook-severity: high
 leader-elect: false
 lease-namespace: ""
+lease-name: escape-scanner-watch
 exceptions: []
 `
 	if b.String() != want {

@@ -71,11 +71,44 @@ func TestValidateWatch(t *testing.T) {
 		{[]string{"--webhook-secret-file=key"}, []string{"webhook-secret-file without webhook"}},
 		{[]string{"--webhook-severity=loud"}, []string{"webhook-severity: want one of"}},
 		{[]string{"--lease-namespace=A_b"}, []string{"lease-namespace: want the name of a namespace"}},
+		{[]string{"--lease-name="}, []string{"lease-name: want the name of a Lease", `have ""`, "flag --lease-name"}},
+		{[]string{"--lease-name=Watch"}, []string{"lease-name: want the name of a Lease"}},
+		{[]string{"--lease-name=a/b"}, []string{"lease-name: want the name of a Lease"}},
+		{[]string{"--lease-name=a..b"}, []string{"lease-name: want the name of a Lease"}},
+		{[]string{"--lease-name=a.-b"}, []string{"lease-name: want the name of a Lease"}},
+		{[]string{"--lease-name=watch\n"}, []string{"lease-name: want the name of a Lease"}},
+		{[]string{"--lease-name=" + strings.Repeat("a", 254)}, []string{"lease-name: want the name of a Lease"}},
 	} {
 		o := options(nil)
 		o.Flags = watchFlags(t, test.args...)
 		_, _, err := config.Load(o)
 		wantError(t, err, test.parts...)
+	}
+}
+
+// A Lease has its name from the flag before the variable before the file.
+func TestLeaseName(t *testing.T) {
+	t.Parallel()
+	file := map[string]string{"work/.escape-scanner.yaml": "lease-name: file\n"}
+	for _, test := range []struct {
+		file          map[string]string
+		environ, args []string
+		want          string
+	}{
+		{nil, nil, nil, "escape-scanner-watch"},
+		{file, nil, nil, "file"},
+		{file, []string{"ESCAPE_SCANNER_LEASE_NAME=team-a.watch"}, nil, "team-a.watch"},
+		{file, []string{"ESCAPE_SCANNER_LEASE_NAME=variable"}, []string{"--lease-name=" + strings.Repeat("a", 253)}, strings.Repeat("a", 253)},
+	} {
+		o := options(test.file)
+		o.Environ, o.Flags = test.environ, watchFlags(t, test.args...)
+		cfg, _, err := config.Load(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.Watch.LeaseName != test.want {
+			t.Errorf("the Lease is %q, want %q", cfg.Watch.LeaseName, test.want)
+		}
 	}
 }
 

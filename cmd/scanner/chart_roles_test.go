@@ -211,7 +211,7 @@ func TestChartDefaultsOnlyRead(t *testing.T) {
 // ownLease tells whether a right is one to the watch's own Lease. Which one is made cannot
 // be limited.
 func ownLease(verb, what string) bool {
-	return strings.HasPrefix(what, "leases.coordination.k8s.io/"+leaseName+" ") || verb == "create" && strings.HasPrefix(what, "leases.coordination.k8s.io ")
+	return strings.HasPrefix(what, "leases.coordination.k8s.io/"+charttest.Release+"-watch ") || verb == "create" && strings.HasPrefix(what, "leases.coordination.k8s.io ")
 }
 
 // The roles for remediate are those that it prints, for the whole cluster and for some

@@ -248,7 +248,7 @@ func TestLiveWatchRights(t *testing.T) {
 	for _, name := range []string{"shop", "other", "kubearmor", "lease"} {
 		server.NamedNamespace(t, name, nil)
 	}
-	flags := []string{"--reports", "auto", "--events", "--leader-elect", "--lease-namespace", "lease"}
+	flags := []string{"--reports", "auto", "--events", "--leader-elect", "--lease-namespace", "lease", "--lease-name", "rights"}
 	t.Run("of the cluster", func(t *testing.T) {
 		w, g := testWatchRights(t, server, "other", flags...)
 		testRefused(t, server, w, g)

@@ -102,7 +102,7 @@ spec:
 	}
 	configFile := write("config.yaml", "level: baseline\n")
 	w := startWatch(t, server.Config(), "--config", configFile, "--kubearmor", relay.Address(), "--listen", "127.0.0.1:0",
-		"--reports", "auto", "--events", "--leader-elect", "--lease-namespace", "default", "--leader-id", "one",
+		"--reports", "auto", "--events", "--leader-elect", "--lease-namespace", "default", "--lease-name", "the.whole", "--leader-id", "one",
 		"--webhook", receiver.URL+"/in?token=hidden", "--webhook-secret-file", write("secret", "a secret\n"), "--record", filepath.Join(dir, "alerts.jsonl"))
 	w.untilPicture()
 	relay.Await(1)
@@ -228,7 +228,7 @@ spec:
 	if said := w.said(); strings.Contains(said, "hidden") || strings.Contains(said, "a secret") {
 		t.Errorf("it told a secret:\n%s", said)
 	}
-	lease, err := server.Client().CoordinationV1().Leases("default").Get(t.Context(), leaseName, metav1.GetOptions{})
+	lease, err := server.Client().CoordinationV1().Leases("default").Get(t.Context(), "the.whole", metav1.GetOptions{})
 	if err != nil || held(lease) {
 		t.Errorf("the Lease is not given free: %v %+v", err, lease.Spec)
 	}

@@ -92,7 +92,7 @@ func (f *watchFlags) addFlags(cmd *cobra.Command, a *app) {
 	config.AddFlagsOf(how, config.KeyRotateSize, config.KeyRotateKeep, config.KeyColor, config.KeyPageSize)
 	where := newFlagSet()
 	config.AddFlagsOf(where, config.KeyListen, config.KeyReports, config.KeyEvents, config.KeyWebhook, config.KeyWebhookSecretFile,
-		config.KeyWebhookCA, config.KeyWebhookSeverity, config.KeyLeaderElect, config.KeyLeaseNamespace)
+		config.KeyWebhookCA, config.KeyWebhookSeverity, config.KeyLeaderElect, config.KeyLeaseNamespace, config.KeyLeaseName)
 	where.StringVar(&f.leaderID, "leader-id", "", "the `NAME` of this replica among the others (default: the host's)")
 	where.BoolVar(&f.rbac, "rbac", false, "print the roles that these flags need, and follow nothing")
 	a.useFlags(cmd,
@@ -166,7 +166,7 @@ func (f *watchFlags) validate(cmd *cobra.Command, cfg *config.Config) error {
 // validateDemo refuses what would change a cluster that is none.
 func (f *watchFlags) validateDemo(cmd *cobra.Command, cfg *config.Config) error {
 	var wrong []string
-	for _, name := range []string{"context", "cluster", "server", "kubeconfig", config.KeyClusterName, "node-probe-logs"} {
+	for _, name := range []string{"context", "cluster", "server", "kubeconfig", config.KeyClusterName, flagProbeLogs} {
 		if cmd.Flags().Changed(name) {
 			wrong = append(wrong, "--"+name)
 		}

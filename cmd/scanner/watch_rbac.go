@@ -19,6 +19,7 @@ func (a *app) watchWork(f *watchFlags, cfg *config.Config) (kube.WatchWork, erro
 	}
 	if cfg.Watch.LeaderElect {
 		w.Features = append(w.Features, kube.WatchLease)
+		w.LeaseName = cfg.Watch.LeaseName
 		w.LeaseNamespace = cmp.Or(cfg.Watch.LeaseNamespace, a.ownNamespace)
 		if w.LeaseNamespace == "" {
 			return w, errors.New("--leader-elect: say with --lease-namespace where the Lease is")

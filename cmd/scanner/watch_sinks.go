@@ -22,9 +22,6 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// leaseName is the Lease that replicas of a watch share.
-const leaseName = kube.WatchLeaseName
-
 // handler is who is told everything. With several replicas only the figures are kept by
 // each; the rest comes with the Lease.
 func (w *watcher) handler() scan.Handler {
@@ -59,14 +56,14 @@ func (w *watcher) lead(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	err := w.cluster.Lead(ctx, kube.LeaseOptions{
-		Namespace: w.leaseNamespace(), Name: leaseName, Identity: w.identity(),
+		Namespace: w.leaseNamespace(), Name: w.cfg.Watch.LeaseName, Identity: w.identity(),
 		Changed: w.leadership,
 		Failed: func(err error) {
 			if err != nil {
 				w.complain("warning", err.Error())
 				return
 			}
-			w.complain("note", "lease "+leaseName+": works again")
+			w.complain("note", "lease "+w.cfg.Watch.LeaseName+": works again")
 		},
 	}, func(leading context.Context) { w.write(leading, stop) })
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {

@@ -1,7 +1,9 @@
 package charttest
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -66,6 +68,50 @@ func TestOddValues(t *testing.T) {
 	if label := monitor.Labels["app.kubernetes.io/instance"]; label != "mine" {
 		t.Errorf("a Prometheus that looks for the label mine finds %q", label)
 	}
+}
+
+// Releases in one namespace share nothing but a node probe, nor the Lease by which replicas
+// choose who writes: of two watches with one Lease one would be silent.
+func TestReleasesShareNothing(t *testing.T) {
+	t.Parallel()
+	owner := map[string]string{}
+	for _, release := range []string{Release, "team-a"} {
+		// Also with names of the user's own, which Helm knows nothing of.
+		for _, flags := range [][]string{nil, {"--set", "fullnameOverride=own-" + release}} {
+			text, err := Helm(t, append([]string{"template", release, Chart, "--namespace", Namespace, "--set", "kubearmor.enabled=true,watch.reports=auto"}, flags...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			objects := Objects(t, text)
+			names := []string{"Lease of " + leaseOf(t, objects)}
+			for _, o := range objects {
+				names = append(names, o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName())
+			}
+			for _, name := range names {
+				if other := owner[name]; other != "" {
+					t.Errorf("%s %q and %s: both have %s", release, flags, other, name)
+				}
+				owner[name] = fmt.Sprintf("%s %q", release, flags)
+			}
+		}
+	}
+}
+
+// leaseOf is the Lease that a rendering has its watch use.
+func leaseOf(t *testing.T, objects []*unstructured.Unstructured) string {
+	t.Helper()
+	for _, o := range objects {
+		if o.GetKind() != "Deployment" {
+			continue
+		}
+		for _, arg := range find[appsv1.Deployment](t, objects, "Deployment", o.GetName()).Spec.Template.Spec.Containers[0].Args {
+			if name, ok := strings.CutPrefix(arg, "--lease-name="); ok {
+				return name
+			}
+		}
+	}
+	t.Fatal("the watch has no Lease of its own")
+	return ""
 }
 
 // In a namespace that the chart did not make, nobody's pods but the probe's are cut off.

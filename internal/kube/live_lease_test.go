@@ -45,7 +45,7 @@ func contend(t *testing.T, config *rest.Config, namespace, identity string, aren
 	}
 	c := &contender{cluster: cluster, lost: make(chan time.Time, 100), done: make(chan error, 1)}
 	c.options = LeaseOptions{
-		Namespace: namespace, Name: WatchLeaseName, Identity: identity,
+		Namespace: namespace, Name: leaseName, Identity: identity,
 		// A busy machine has two seconds to tell a leader that it leads no more.
 		Duration: 3 * time.Second, Renew: time.Second, Retry: 100 * time.Millisecond,
 		Changed: func(l Leadership) {
@@ -107,11 +107,14 @@ func (c *contender) last() (Leadership, error) {
 	return l, err
 }
 
+// leaseName is the Lease of these tests.
+const leaseName = "watch.team-a"
+
 // leaseUser is a user with the rights to a Lease in a namespace, and no others.
 func leaseUser(t *testing.T, server *kubetest.Server, name, namespace string) *rest.Config {
 	t.Helper()
 	user := server.User(t, name)
-	server.Allow(t, name, namespace, WatchRights(WatchLease)...)
+	server.Allow(t, name, namespace, LeaseRights(leaseName)...)
 	return user
 }
 
@@ -140,7 +143,7 @@ func TestLiveLeaseTakeover(t *testing.T) {
 	}
 
 	a.end(t)
-	lease, err := server.Client().CoordinationV1().Leases(ns).Get(t.Context(), WatchLeaseName, metav1.GetOptions{})
+	lease, err := server.Client().CoordinationV1().Leases(ns).Get(t.Context(), leaseName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +200,7 @@ func TestLiveLeaseServerAway(t *testing.T) {
 	eventually(t, "a leads again", func() bool { return a.leads.Load() == 2 })
 	eventually(t, "it works again", func() bool { l, err := a.last(); return err == nil && l == Leadership{Leading: true, Leader: "a"} })
 	a.end(t)
-	lease, err := server.Client().CoordinationV1().Leases(ns).Get(t.Context(), WatchLeaseName, metav1.GetOptions{})
+	lease, err := server.Client().CoordinationV1().Leases(ns).Get(t.Context(), leaseName, metav1.GetOptions{})
 	if err != nil || lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "" {
 		t.Errorf("the Lease was not given free: %+v, %v", lease, err)
 	}
@@ -215,7 +218,7 @@ func TestLiveLeaseForbidden(t *testing.T) {
 	if a.leading.Load() {
 		t.Error("it leads")
 	}
-	server.Allow(t, "lease-none", ns, WatchRights(WatchLease)...)
+	server.Allow(t, "lease-none", ns, LeaseRights(leaseName)...)
 	eventually(t, "it leads", a.leading.Load)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -233,7 +236,7 @@ func TestLiveLeaseLeadReturns(t *testing.T) {
 	cluster := liveCluster(t, server, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	err := cluster.Lead(ctx, LeaseOptions{Namespace: ns, Name: WatchLeaseName, Identity: "a", Duration: 2 * time.Second, Renew: time.Second, Retry: 50 * time.Millisecond}, func(context.Context) {
+	err := cluster.Lead(ctx, LeaseOptions{Namespace: ns, Name: leaseName, Identity: "a", Duration: 2 * time.Second, Renew: time.Second, Retry: 50 * time.Millisecond}, func(context.Context) {
 		if n++; n == 3 {
 			cancel()
 		}

@@ -17,13 +17,20 @@ const (
 	WatchLease WatchFeature = "lease"
 )
 
-// WatchLeaseName is the Lease that the replicas of a watch share. In its namespace there may
-// be Leases by which controllers of the cluster choose who leads: those are not touched.
-const WatchLeaseName = "escape-scanner-watch"
+// LeaseRights are the rights to the Lease that the replicas of a watch share. In its namespace
+// there may be Leases by which controllers of the cluster choose who leads: those are not
+// touched.
+func LeaseRights(name string) []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		// To create cannot be limited to a name.
+		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create"}},
+		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{name}, Verbs: []string{"get", "update"}},
+	}
+}
 
-// WatchRights are the rights that a feature uses, and no others. Those to reports and
-// Events are needed wherever workloads are watched, those to the Lease in its namespace.
-// Of the two APIs for reports the one that is not written may be left out.
+// WatchRights are the rights that a feature uses wherever workloads are watched, and no
+// others. Those to a Lease are in one namespace, and LeaseRights. Of the two APIs for reports
+// the one that is not written may be left out.
 func WatchRights(feature WatchFeature) []rbacv1.PolicyRule {
 	switch feature {
 	case WatchReports:
@@ -42,11 +49,7 @@ func WatchRights(feature WatchFeature) []rbacv1.PolicyRule {
 			{APIGroups: []string{"security.kubearmor.com"}, Resources: []string{"kubearmorpolicies", "kubearmorclusterpolicies"}, Verbs: []string{"get"}},
 		}
 	case WatchLease:
-		return []rbacv1.PolicyRule{
-			// To create cannot be limited to a name.
-			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create"}},
-			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{WatchLeaseName}, Verbs: []string{"get", "update"}},
-		}
+		// They are to one Lease: LeaseRights.
 	}
 	return nil
 }

@@ -13,9 +13,9 @@ import (
 type WatchWork struct {
 	// Namespaces are those that are followed, none for all.
 	Namespaces []string
-	// Features are what it does beyond reading. The Lease is in LeaseNamespace.
-	Features       []WatchFeature
-	LeaseNamespace string
+	// Features are what it does beyond reading. The Lease is LeaseName in LeaseNamespace.
+	Features                  []WatchFeature
+	LeaseNamespace, LeaseName string
 	// ReportsGroup is the API group of the reports that are kept, empty where the cluster
 	// is asked which it has.
 	ReportsGroup string
@@ -66,7 +66,11 @@ func (n *rightsNeeded) hear(namespace string, relay, secrets bool) {
 
 // feature are the rights of what a watch does beyond reading.
 func (n *rightsNeeded) feature(feature WatchFeature, w WatchWork) {
-	for _, rule := range WatchRights(feature) {
+	rules := WatchRights(feature)
+	if feature == WatchLease {
+		rules = LeaseRights(w.LeaseName)
+	}
+	for _, rule := range rules {
 		for _, group := range rule.APIGroups {
 			if feature == WatchReports && w.ReportsGroup != "" && group != w.ReportsGroup {
 				continue

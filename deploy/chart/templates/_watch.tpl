@@ -23,6 +23,7 @@
 {{- if $w.leaderElection }}
 - --leader-elect
 - --leader-id=$(POD_NAME)
+- --lease-name={{ include "escape-scanner.leaseName" . }}
 {{- else if gt (int $w.replicas) 1 }}
 {{- fail "watch.replicas: more than one needs watch.leaderElection, or each would write the same" }}
 {{- end }}
@@ -58,6 +59,11 @@
 {{- range $w.extraArgs }}
 - {{ . | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* The Lease of the watch's replicas: each release has its own. */}}
+{{- define "escape-scanner.leaseName" -}}
+{{ include "escape-scanner.component" (dict "root" . "component" "watch") }}
 {{- end -}}
 
 {{- define "escape-scanner.watchEnv" -}}
