@@ -100,9 +100,8 @@ func (f *fleetFlags) validate(cmd *cobra.Command, kubectl *genericclioptions.Con
 	if err != nil {
 		return err
 	}
-	if timeout, err := clientcmd.ParseTimeout(*kubectl.Timeout); err != nil || timeout < 0 {
-		// Otherwise each cluster would be told to be out of reach for it.
-		return fmt.Errorf("--request-timeout %q: want a number of seconds, or a time such as 30s", *kubectl.Timeout)
+	if err := validTimeout(kubectl); err != nil {
+		return err
 	}
 	for i, name := range f.contexts {
 		if slices.Contains(f.contexts[:i], name) {

@@ -46,7 +46,7 @@ func (f *clusterFlags) validate() error {
 	if wrong := validation.IsDNS1123Label(f.records); len(wrong) > 0 {
 		return fmt.Errorf("--record-namespace %q: %s", f.records, wrong[0])
 	}
-	return nil
+	return validTimeout(f.kube)
 }
 
 // connect makes the client of the cluster, and gives its name for people.

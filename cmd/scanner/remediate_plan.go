@@ -38,7 +38,7 @@ type planFlags struct {
 func (f *planFlags) groups() []flagGroup {
 	whom, what, cluster := f.setFlags.groups()
 	fs := newFlagSet()
-	fs.StringArrayVar(&f.accept, "accept", nil, "accept that this `WORKLOAD` (NAMESPACE/KIND/NAME) breaks; may be repeated")
+	fs.StringSliceVar(&f.accept, "accept", nil, "accept that these `WORKLOADS` (NAMESPACE/KIND/NAME) break; may be repeated")
 	fs.StringVar(&f.stage, "stage", "all", "how far to go: `STAGE` is "+strings.Join(stages(), ", ")+"; audit brings in what only reports")
 	fs.BoolVar(&f.force, "force-conflicts", false, "take over fields that another manager owns; rollback gives them back")
 	evidence := newFlagSet()
@@ -367,15 +367,15 @@ func incompleteHint(cfg *config.Config) string {
 
 // noCluster says of an error of the way to the cluster what needs none.
 func noCluster(name string, err error) error {
-	const hint = " (without a cluster, try plan --demo, or render)"
+	const hint = "without a cluster, try plan --demo, or render"
 	if err == nil {
 		return nil
 	}
 	if name == "" {
-		return fmt.Errorf("%w%s", err, hint)
+		return fmt.Errorf("%w (%s)", err, hint)
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
-		return fmt.Errorf("cluster %s: %w%s", name, err, hint)
+		return fmt.Errorf("cluster %s: %w (%s%s)", name, err, nobodyNamed(name), hint)
 	}
 	if _, ok := errors.AsType[*remediate.RecordError](err); ok {
 		return &exitError{code: exitIncomplete, err: err}

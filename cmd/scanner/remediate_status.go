@@ -194,7 +194,7 @@ func (f *effects) ofLabels(o *remediate.ObjectStatus) (b report.Bite, ok bool) {
 	b = report.Bite{Bites: scan.BitesYes, Workloads: f.workloads[o.Object.Name], Pods: f.pods[o.Object.Name]}
 	b.Reasons = []string{"the API server refuses by the label enforce, unless its configuration exempts the pods from Pod Security"}
 	if o.Stage != remediate.StageEnforce {
-		b.Bites, b.Reasons = scan.BitesNo, []string{"the labels audit and warn only refuse nothing"}
+		b.Bites, b.Reasons = scan.BitesNo, []string{"the labels only audit and warn, which refuses nothing"}
 	}
 	return b, true
 }

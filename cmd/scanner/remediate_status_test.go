@@ -23,8 +23,8 @@ func TestStatusSaysWhatPodSecurityLabelsDo(t *testing.T) {
 		reason string
 	}{
 		"labels that refuse":      {object("Namespace", remediate.StateInPlace, remediate.StageEnforce), scan.BitesYes, "unless its configuration exempts"},
-		"labels that only audit":  {object("Namespace", remediate.StateInPlace, remediate.StageAudit), scan.BitesNo, "refuse nothing"},
-		"labels of a stage":       {object("Namespace", remediate.StateAuditing, remediate.StageAudit), scan.BitesNo, "refuse nothing"},
+		"labels that only audit":  {object("Namespace", remediate.StateInPlace, remediate.StageAudit), scan.BitesNo, "refuses nothing"},
+		"labels of a stage":       {object("Namespace", remediate.StateAuditing, remediate.StageAudit), scan.BitesNo, "refuses nothing"},
 		"labels that drifted":     {object("Namespace", remediate.StateDrifted, remediate.StageEnforce), "", ""},
 		"labels that are missing": {object("Namespace", remediate.StateMissing, remediate.StageEnforce), "", ""},
 		"a policy":                {object("ValidatingAdmissionPolicy", remediate.StateInPlace, remediate.StageEnforce), scan.BitesPartly, ""},

@@ -430,13 +430,13 @@ func clusterError(name string, err error) error {
 		return err
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
-		return fmt.Errorf("cluster %s: %w%s", name, err, withoutCluster)
+		return fmt.Errorf("cluster %s: %w (%s%s)", name, err, nobodyNamed(name), withoutCluster)
 	}
 	return err
 }
 
 // withoutCluster ends the message that there is no cluster to audit.
-const withoutCluster = " (without a cluster, try --demo, or -f for manifests)"
+const withoutCluster = "without a cluster, try --demo, or -f for manifests"
 
 // scanSource scans a cluster, with the documents of --manifests beside it.
 func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, saveInventory string, cfg *config.Config, h scan.Handler) error {
@@ -453,9 +453,12 @@ func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.Cl
 // connect makes the client of the cluster that kubectl's flags name, and gives its name
 // for people: the configured one, else that of the context.
 func connect(f *scanFlags, cfg *config.Config) (cluster *kube.Cluster, name string, err error) {
+	if err := validTimeout(f.kube); err != nil {
+		return nil, "", err
+	}
 	rest, err := f.kube.ToRESTConfig()
 	if err != nil {
-		return nil, "", fmt.Errorf("cluster: %w%s", err, withoutCluster)
+		return nil, "", fmt.Errorf("cluster: %w (%s)", err, withoutCluster)
 	}
 	cluster, err = kube.NewCluster(rest, kube.Options{PageSize: int64(cfg.PageSize), Selector: f.selector})
 	if err != nil {
