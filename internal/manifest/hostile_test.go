@@ -38,6 +38,8 @@ func TestHostileDocumentsFailAndTheRestGoesOn(t *testing.T) {
 		"deep json lists":     {strings.Repeat("[", 1_000_000), "1: invalid: line 1: nested deeper than 1000 levels"},
 		"many values":         {"a: [" + strings.Repeat("1,", 4<<20) + "]\n", "1: invalid: line 1: holds more than 1048576 values"},
 		"binary":              {"\x7fELF\x02\x01\x01\x00\x00\xff\xfe\n\x00\x01", "1: invalid: line 1: contains a NUL byte…"},
+		"binary with braces":  {"\x7fELF\x02{{\x00\x01", "1: invalid: line 1: contains a NUL byte: not a text file, or not UTF-8"},
+		"latin1 with braces":  {"a: {{ caf\xe9 }}", "1: invalid: line 1: is not valid UTF-8"},
 		"one long line":       {strings.Repeat("x", 50<<20), "1: too large: line 1: the document is larger than 33554432 bytes"},
 		"long json":           {`{"a":"` + strings.Repeat("x", 50<<20) + `"}`, "1: too large: line 1: the document is larger than 33554432 bytes"},
 		"many comments":       {strings.Repeat("# x\n", 500_000) + "a: [\n", "500003: invalid: …"},

@@ -317,5 +317,8 @@ func isBlank(l []byte) bool {
 	})
 }
 
-// isTemplate tells whether a text has the actions of a Go template.
-func isTemplate(text []byte) bool { return bytes.Contains(text, []byte("{{")) }
+// isTemplate tells whether a text has the actions of a Go template. What is no text has
+// such bytes by chance.
+func isTemplate(text []byte) bool {
+	return bytes.Contains(text, []byte("{{")) && bytes.IndexByte(text, 0) < 0 && utf8.Valid(text)
+}
