@@ -30,6 +30,16 @@ func noPath(capabilities string) string {
 		`(!has(object.spec.securityContext) || !has(object.spec.securityContext.windowsOptions))`
 }
 
+// noDebugging refuses all ephemeral containers.
+func (m *memory) noDebugging() { m.inCEL("debug", "pods/ephemeralcontainers", "false") }
+
+// anywhere is an expression that no escape path meets that is in one of the containers
+// or in the pod.
+func anywhere(containers string) string {
+	return `!object.spec.?hostPID.orValue(false) && !object.spec.?hostNetwork.orValue(false) && !object.spec.?hostIPC.orValue(false) && object.spec.?volumes.orValue([]).all(v, !has(v.hostPath)) && ` +
+		`(` + containers + `).all(c, !has(c.securityContext.privileged) && !has(c.securityContext.procMount) && !has(c.securityContext.capabilities.add))`
+}
+
 // kyvernoBaselineRule is a ClusterPolicy of level baseline, with more in its rule.
 func kyvernoBaselineRule(match, more string) string {
 	return fmt.Sprintf(`{"apiVersion":"kyverno.io/v1","kind":"ClusterPolicy","metadata":{"name":"base"},"spec":{"background":true,"rules":[{"name":"r","match":{"any":[{"resources":{"kinds":["Pod"]%s}}]},"validate":{"failureAction":"Enforce","podSecurity":{"level":"baseline","version":"latest"%s}}}]},"status":{"conditions":[{"type":"Ready","status":"True","reason":"Succeeded"}]}}`, match, more)
@@ -59,6 +69,7 @@ func TestWhatSeals(t *testing.T) {
 		"Kyverno": {func(m *memory) { m.objects[kindKyverno] = []string{kyvernoBaselineRule("", "")} },
 			VerdictSealed, admission.Refuses, "ClusterPolicy base"},
 		"a policy about registries": {func(m *memory) {
+			m.noDebugging()
 			m.inCEL("registry", "pods", "object.spec.containers.all(c, c.image.startsWith('registry.example.com/'))")
 		}, VerdictClosed, admission.Unknown, "without the path as well"},
 		"a policy about registries beside Pod Security": {func(m *memory) {
@@ -67,18 +78,35 @@ func TestWhatSeals(t *testing.T) {
 		}, VerdictSealed, admission.Refuses, ""},
 		"init containers are let in": {func(m *memory) { m.inCEL("own", "pods", noPath("false")) }, VerdictClosed, admission.Admits, "init container"},
 		"capabilities by one name only": {func(m *memory) {
+			m.noDebugging()
 			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+noPath("c.securityContext.capabilities.add.all(x, !(x in ['SYS_ADMIN','SYS_MODULE','SYS_PTRACE','DAC_READ_SEARCH','SYS_RAWIO','SYS_BOOT','BPF','PERFMON','NET_ADMIN']))"))
 		}, VerdictClosed, admission.Admits, "CAP_"},
 		"capabilities in upper case only": {func(m *memory) {
+			m.noDebugging()
 			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+noPath("c.securityContext.capabilities.add.all(x, !(x in ['ALL','SYS_ADMIN','SYS_MODULE','SYS_PTRACE','DAC_READ_SEARCH','SYS_RAWIO','SYS_BOOT','BPF','PERFMON','NET_ADMIN']) && !x.startsWith('CAP_'))"))
 		}, VerdictClosed, admission.Admits, "lower case"},
 		"paths of the host read-only": {func(m *memory) {
+			m.noDebugging()
 			m.inCEL("own", "pods", "!has(object.spec.initContainers) && "+strings.ReplaceAll(noPath("false"), "!has(v.hostPath)", "!has(v.hostPath) || object.spec.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(n, n.name != v.name || (has(n.readOnly) && n.readOnly)))"))
 		}, VerdictClosed, admission.Admits, "read-only"},
 		"paths of the host in init containers": {func(m *memory) {
+			m.noDebugging()
 			m.inCEL("own", "pods", "(!has(object.spec.initContainers) || object.spec.initContainers.all(c, !has(c.securityContext.privileged) && !has(c.securityContext.procMount) && !has(c.securityContext.capabilities.add))) && "+
 				strings.ReplaceAll(noPath("false"), "!has(v.hostPath)", "!has(v.hostPath) || object.spec.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(n, n.name != v.name))"))
 		}, VerdictClosed, admission.Admits, "init container"},
+		"a policy in CEL on pods alone": {func(m *memory) {
+			m.inCEL("own", "pods", anywhere(`object.spec.containers + object.spec.?initContainers.orValue([])`))
+		}, VerdictClosed, admission.Admits, "ephemeral container"},
+		"ephemeral containers that are not looked at": {func(m *memory) {
+			m.inCEL("own", "pods/*", anywhere(`object.spec.containers + object.spec.?initContainers.orValue([])`))
+		}, VerdictClosed, admission.Admits, "ephemeral container"},
+		"a policy in CEL on all containers": {func(m *memory) {
+			m.inCEL("own", "pods/*", anywhere(`object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])`))
+		}, VerdictSealed, admission.Refuses, "own"},
+		"a policy of its own for ephemeral containers": {func(m *memory) {
+			m.inCEL("own", "pods", anywhere(`object.spec.containers + object.spec.?initContainers.orValue([])`))
+			m.inCEL("debug", "pods/ephemeralcontainers", "request.subResource != 'ephemeralcontainers' || object.spec.?ephemeralContainers == oldObject.spec.?ephemeralContainers")
+		}, VerdictSealed, admission.Refuses, "together"},
 		"Kyverno without ephemeral containers": {func(m *memory) {
 			m.objects[kindKyverno] = []string{kyvernoBaselineRule(`,"operations":["CREATE"]`, "")}
 		}, VerdictClosed, admission.Unknown, "ephemeral"},

@@ -15,6 +15,8 @@ type attempt struct {
 	// how tells it from the plain way, empty for that.
 	how  string
 	open func(*corev1.PodSpec)
+	// debugged: it is put into a pod that runs.
+	debugged bool
 }
 
 // attemptsAt are the ways to put the path in, the plain one first: a policy may look
@@ -33,16 +35,23 @@ func attemptsAt(id string) []attempt {
 		return all
 	}
 	if id != "escape-privileged" && id != "escape-unmasked-proc" {
-		all = append(all, attempt{" as CAP_…", spelled(l.reopen, withPrefix)}, attempt{" in lower case", spelled(l.reopen, lowerCase)}, attempt{" as ALL", spelled(l.reopen, asAll)})
+		all = append(all, attempt{how: " as CAP_…", open: spelled(l.reopen, withPrefix)}, attempt{how: " in lower case", open: spelled(l.reopen, lowerCase)}, attempt{how: " as ALL", open: spelled(l.reopen, asAll)})
 	}
-	return append(all, inInit(all)...)
+	all = append(all, inInit(all)...)
+	if id == "escape-hostnetwork-admin" {
+		return all
+	}
+	return append(all, attempt{how: " in an ephemeral container", debugged: true, open: func(s *corev1.PodSpec) {
+		l.reopen(s)
+		moveToEphemeral(s)
+	}})
 }
 
 // inInit are the attempts made in an init container.
 func inInit(all []attempt) []attempt {
 	moved := make([]attempt, len(all))
 	for i, a := range all {
-		moved[i] = attempt{" in an init container" + a.how, func(s *corev1.PodSpec) {
+		moved[i] = attempt{how: " in an init container" + a.how, open: func(s *corev1.PodSpec) {
 			a.open(s)
 			moveToInit(s)
 		}}
@@ -57,7 +66,7 @@ func mountedOtherwise(id string, open func(*corev1.PodSpec)) []attempt {
 	var all []attempt
 	switch id {
 	case "escape-host-root", "escape-host-proc", "escape-host-dev", "escape-runtime-socket", "escape-etcd-dir", "escape-host-secrets":
-		all = append(all, attempt{" read-only", func(s *corev1.PodSpec) {
+		all = append(all, attempt{how: " read-only", open: func(s *corev1.PodSpec) {
 			open(s)
 			mounts := s.Containers[0].VolumeMounts
 			mounts[len(mounts)-1].ReadOnly = true
@@ -262,7 +271,9 @@ func (d *doorman) reopening(subject admission.Subject, id string, clean *admissi
 	}
 	answer = admission.Refuses
 	for _, a := range attempts {
-		decision := d.try(subject, id+a.how, a.open)
+		asked := subject
+		asked.Debugged = a.debugged
+		decision := d.try(asked, id+a.how, a.open)
 		got, reason := decision.Answer, decision.Reason
 		if got == admission.Refuses {
 			var refs []admission.Ref

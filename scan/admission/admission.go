@@ -131,4 +131,8 @@ type Subject struct {
 	NamespaceUnknown string
 	// OwnerKind and OwnerName are the workload's, "Pod" for a pod of its own.
 	OwnerKind, OwnerName string
+	// Debugged: the pod runs, and its ephemeral containers are what is new. Policies in
+	// CEL are asked about that update then; the others judge it as they judge the pod's
+	// creation, or pass it by (CauseKyvernoEphemeral).
+	Debugged bool
 }

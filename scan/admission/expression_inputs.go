@@ -17,7 +17,7 @@ import (
 
 // values are those of the variables that expressions read.
 type values struct {
-	object, params, request, namespace, exceptions, variables any
+	object, oldObject, params, request, namespace, exceptions, variables any
 }
 
 // ResolveName finds a variable's value.
@@ -26,7 +26,7 @@ func (v *values) ResolveName(name string) (any, bool) {
 	case plugincel.ObjectVarName:
 		return v.object, true
 	case plugincel.OldObjectVarName:
-		return types.NullValue, true
+		return v.oldObject, true
 	case plugincel.ParamsVarName:
 		return v.params, true
 	case plugincel.RequestVarName:
@@ -91,16 +91,23 @@ func (p *program) findGaps() {
 	p.gaps = slices.Clip(p.gaps)
 }
 
-// newInputs gives what expressions read of the request that creates the pod.
+// newInputs gives what expressions read of the request that creates the pod, or puts
+// its ephemeral containers into it.
 func newInputs(s Subject, p *program) inputs {
 	in := inputs{
 		values: values{
 			object:    common.SchemalessTypedToVal(created(s.Pod)),
+			oldObject: types.NullValue,
 			params:    types.NullValue,
-			request:   common.SchemalessTypedToVal(creation(s.Pod)),
+			request:   common.SchemalessTypedToVal(request(s)),
 			namespace: types.NullValue,
 		},
 		gaps: p.gaps,
+	}
+	if s.Debugged {
+		before := created(s.Pod)
+		before.Spec.EphemeralContainers = nil
+		in.values.oldObject = common.SchemalessTypedToVal(before)
 	}
 	if s.Pod.Name == "" {
 		const why = "the name will be made up by the API server"
@@ -160,12 +167,17 @@ func created(pod *corev1.Pod) *corev1.Pod {
 	return &out
 }
 
-// creation is the request that creates a pod.
-func creation(pod *corev1.Pod) *admissionv1.AdmissionRequest {
+// request is the one that creates the pod, or puts its ephemeral containers into it.
+func request(s Subject) *admissionv1.AdmissionRequest {
 	kind := metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}
 	resource := metav1.GroupVersionResource{Version: "v1", Resource: "pods"}
-	return &admissionv1.AdmissionRequest{
+	r := &admissionv1.AdmissionRequest{
 		Kind: kind, RequestKind: &kind, Resource: resource, RequestResource: &resource,
-		Name: pod.Name, Namespace: pod.Namespace, Operation: admissionv1.Create, DryRun: new(bool),
+		Name: s.Pod.Name, Namespace: s.Pod.Namespace, Operation: admissionv1.Create, DryRun: new(bool),
 	}
+	if s.Debugged {
+		const sub = "ephemeralcontainers"
+		r.Operation, r.SubResource, r.RequestSubResource = admissionv1.Update, sub, sub
+	}
+	return r
 }

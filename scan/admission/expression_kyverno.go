@@ -172,7 +172,7 @@ func (p *ValidatingPolicy) Ref() Ref {
 
 // Reads is what of a pod's identity the policy and its exceptions look at.
 func (p *ValidatingPolicy) Reads() Keys {
-	if p.program == nil {
+	if p.program == nil || !p.matcher.speaksOfPods() {
 		return Keys{}
 	}
 	return p.matcher.reads().with(p.program.keys)
@@ -188,19 +188,20 @@ func (p *ValidatingPolicy) denies() bool {
 	return len(actions) == 0 || slices.Contains(actions, admissionregistrationv1.Deny)
 }
 
-// forPods tells whether Kyverno itself judges pods by the policy. One from which it
-// has generated a ValidatingAdmissionPolicy it leaves to that.
-func (p *ValidatingPolicy) forPods() bool {
-	included := p.matcher.included
-	return p.object.Spec.MatchConstraints != nil && (included.all || len(included.names) > 0) &&
-		p.object.Spec.Evaluation.Mode != "JSON" && !p.object.Status.Generated
+// forPods tells whether Kyverno itself judges pods by the policy when they are created.
+func (p *ValidatingPolicy) forPods() bool { return p.matcher.created.any() && p.judges() }
+
+// judges tells whether Kyverno itself judges objects of the API by the policy. One from
+// which it has generated a ValidatingAdmissionPolicy it leaves to that.
+func (p *ValidatingPolicy) judges() bool {
+	return p.object.Spec.MatchConstraints != nil && p.object.Spec.Evaluation.Mode != "JSON" && !p.object.Status.Generated
 }
 
 // Rule says what the policy does to the pod, nothing where it does not speak of it.
 func (p *ValidatingPolicy) Rule(s Subject) []Ruling {
 	m := p.matcher.match(s)
 	ns := p.object.Metadata.Namespace
-	if !m.yes || !p.forPods() || ns != "" && ns != s.Pod.Namespace {
+	if !m.yes || !p.judges() || ns != "" && ns != s.Pod.Namespace {
 		return nil
 	}
 	ruling := Ruling{By: p.Ref(), Answer: Admits}

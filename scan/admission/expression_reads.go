@@ -182,6 +182,11 @@ func (r *reader) note(p path) {
 		}
 	case plugincel.ObjectVarName:
 		r.noteObject(p)
+	case plugincel.OldObjectVarName:
+		// It is the same pod, and one that was created.
+		filled := r.filled
+		r.noteObject(p)
+		r.filled = filled
 	}
 }
 

@@ -140,6 +140,9 @@ func (v *VAP) ignores() bool {
 
 // Reads is what of a pod's identity the policy and its bindings look at.
 func (v *VAP) Reads() Keys {
+	if !v.matcher.speaksOfPods() {
+		return Keys{}
+	}
 	keys := v.matcher.reads()
 	if v.program != nil {
 		keys = keys.with(v.program.keys)
@@ -153,7 +156,7 @@ func (v *VAP) Reads() Keys {
 // Faults are the reasons why it refuses nothing, whatever the pod.
 func (v *VAP) Faults() []Toothless {
 	switch {
-	case !v.matcher.included.all && len(v.matcher.included.names) == 0, v.unbound != "":
+	case !v.matcher.created.any(), v.unbound != "":
 		return nil
 	case len(v.bindings) == 0:
 		return []Toothless{v.unboundFault()}
