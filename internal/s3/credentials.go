@@ -19,10 +19,10 @@ import (
 var errCredentials = errors.New("credentials")
 
 // newCredentials looks where Amazon's own tools do: in the environment, for a token of the
-// pod's service account that a role is given for, and in files. It does not ask the machine
-// for its own credentials, as they do at last: what a pod takes from its node in that way is
-// not given to it.
-func newCredentials(o Options, transport http.RoundTripper) (*credentials.Credentials, error) {
+// pod's service account that a role is given for, in files, and where the container is told
+// to ask. It does not ask the machine for its own credentials, as they do at last: what a
+// pod takes from its node in that way is not given to it.
+func newCredentials(o Options, transport *http.Transport) (*credentials.Credentials, error) {
 	id, secret := o.Env("AWS_ACCESS_KEY_ID"), o.Env("AWS_SECRET_ACCESS_KEY")
 	switch {
 	case id != "" && secret != "":
@@ -40,15 +40,20 @@ func newCredentials(o Options, transport http.RoundTripper) (*credentials.Creden
 	if home := o.Env("HOME"); file == "" && home != "" {
 		file = filepath.Join(home, ".aws", "credentials")
 	}
-	if file == "" {
-		return nil, errNoCredentials
+	switch _, err := os.Stat(file); {
+	case file != "" && err == nil:
+		return fileCredentials(o, file, transport)
+	case o.Env("AWS_SHARED_CREDENTIALS_FILE") != "":
+		return nil, fmt.Errorf("S3: AWS_SHARED_CREDENTIALS_FILE: %w", err)
+	case inContainer(o):
+		return containerCredentials(o, transport)
+	case file != "" && !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("S3: credentials: %w", err)
 	}
-	if _, err := os.Stat(file); err != nil {
-		if o.Env("AWS_SHARED_CREDENTIALS_FILE") == "" && errors.Is(err, os.ErrNotExist) {
-			return nil, errNoCredentials
-		}
-		return nil, fmt.Errorf("S3: credentials of AWS_SHARED_CREDENTIALS_FILE: %w", err)
-	}
+	return nil, errNoCredentials
+}
+
+func fileCredentials(o Options, file string, transport *http.Transport) (*credentials.Credentials, error) {
 	creds := credentials.NewFileAWSCredentials(file, cmp.Or(o.Env("AWS_PROFILE"), "default"))
 	value, err := creds.GetWithContext(&credentials.CredContext{Client: &http.Client{Transport: transport}})
 	switch {
@@ -61,10 +66,11 @@ func newCredentials(o Options, transport http.RoundTripper) (*credentials.Creden
 }
 
 var errNoCredentials = errors.New("S3: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
-	"or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE, or AWS_SHARED_CREDENTIALS_FILE")
+	"or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE, or AWS_SHARED_CREDENTIALS_FILE, " +
+	"or associate a role with the pod's ServiceAccount by EKS Pod Identity")
 
 // webIdentity has a role given for a token, which is read anew each time.
-func webIdentity(o Options, role, file string, transport http.RoundTripper) (*credentials.Credentials, error) {
+func webIdentity(o Options, role, file string, transport *http.Transport) (*credentials.Credentials, error) {
 	endpoint := o.Env("AWS_ENDPOINT_URL_STS")
 	if endpoint == "" {
 		endpoint = "https://sts.amazonaws.com"

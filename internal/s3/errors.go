@@ -25,6 +25,9 @@ func passes(err error) bool {
 		return answer.StatusCode >= http.StatusInternalServerError && answer.StatusCode != http.StatusNotImplemented ||
 			answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusRequestTimeout
 	}
+	if refused, ok := errors.AsType[*containerError](err); ok && refused.status > 0 {
+		return refused.status >= http.StatusInternalServerError || refused.status == http.StatusTooManyRequests
+	}
 	var sts credentials.ErrorResponse
 	if errors.As(err, &sts) || errors.Is(err, context.Canceled) || errors.Is(err, errCredentials) {
 		return false
@@ -48,6 +51,9 @@ func explain(bucket, key string, err error) error {
 		return fmt.Errorf("%s: %s", where, words(answer.Code, answer.Message, answer.StatusCode))
 	case errors.As(err, &sts):
 		return fmt.Errorf("%s: credentials: %s", where, words(sts.STSError.Code, sts.STSError.Message, 0))
+	}
+	if e, ok := errors.AsType[*containerError](err); ok {
+		return fmt.Errorf("%s: credentials: %w", where, e)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		at := ""
