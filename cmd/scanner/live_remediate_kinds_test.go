@@ -83,7 +83,7 @@ func (c *cure) withoutController() {
 	if err != nil {
 		c.Fatal(err)
 	}
-	verifier := kube.NewVerifier(cluster, kube.VerifyOptions{Set: c.opts, Timeout: 5 * time.Second})
+	verifier := kube.NewVerifier(cluster, kube.VerifyOptions{Set: c.opts, Timeout: 3 * time.Second})
 	result, err := c.plan(c.server.Config()).Apply(c.Context(), cluster.Writer(), remediate.ApplyOptions{By: "test", Now: testTime, Verify: verifier.Verify})
 	if err != nil || result.Left != 0 {
 		c.Errorf("apply: %v", err)

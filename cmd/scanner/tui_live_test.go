@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	psa "k8s.io/pod-security-admission/api"
@@ -40,6 +41,8 @@ func testByScreen(t *testing.T, server *kubetest.Server) {
 	server.ApplyYAML(t, strings.ReplaceAll(strings.ReplaceAll(smokeShop, "smoke", "screen"), "privileged: true", "privileged: false"))
 	kubeconfig := kubetest.Kubeconfig(t, server.Config())
 	r := screenOf(t, "--kubeconfig", kubeconfig)
+	// Nobody acts on the policies, and what does not come is waited for in vain.
+	r.verifyTime = 3 * time.Second
 	ask := tui.RemedyAsk{Namespaces: []string{"screen"}, Level: psa.LevelBaseline, Action: set.ActionBlock}
 	part := ask
 	part.Only = []set.Part{set.PartAdmission}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,6 +25,8 @@ type screenRemedy struct {
 	given map[string]string
 	// probeLogs is the namespace of the node probe whose logs are read, empty for none.
 	probeLogs string
+	// verifyTime is how long what was made may take to be seen to work, 0 for the usual.
+	verifyTime time.Duration
 
 	mu sync.Mutex
 	// plan is the last that was made and not yet carried out, and do carries it out.
@@ -105,7 +108,7 @@ func (r *screenRemedy) Plan(ctx context.Context, ask tui.RemedyAsk) (*tui.Remedy
 		plan.Refused = strings.Join(append([]string{o.what}, o.more...), "\n")
 	}
 	r.keep(plan, func(ctx context.Context, told func(remediate.Progress)) (*remediate.Result, error) {
-		verifier := kube.NewVerifier(p.patient.live, kube.VerifyOptions{Set: p.view.Set.Options, Timeout: kube.DefaultVerifyTime})
+		verifier := kube.NewVerifier(p.patient.live, kube.VerifyOptions{Set: p.view.Set.Options, Timeout: r.verifyTime})
 		return r.makeChanges(ctx, p.patient, p.view.Plan, remediate.ApplyOptions{Verify: verifier.Verify, Progress: told}, nil)
 	})
 	return plan, nil
