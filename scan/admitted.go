@@ -144,6 +144,9 @@ func (d *doorman) fresh(ctx context.Context, pod *corev1.Pod, j *Judgement, iden
 		a.reopen, a.reopens, a.because = d.reopenings(subject)
 		return a
 	}
+	if all := casts(pod, d.s.keys); all[0] != (cast{}) {
+		identity += fmt.Sprintf("\x00%q", all)
+	}
 	d.mu.Lock()
 	known := d.in(pod.Namespace).reopenBy[identity]
 	d.mu.Unlock()

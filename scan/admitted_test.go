@@ -70,7 +70,7 @@ func TestWhatSeals(t *testing.T) {
 			VerdictSealed, admission.Refuses, "ClusterPolicy base"},
 		"a policy about registries": {func(m *memory) {
 			m.noDebugging()
-			m.inCEL("registry", "pods", "object.spec.containers.all(c, c.image.startsWith('registry.example.com/'))")
+			m.inCEL("registry", "pods", "object.spec.containers.all(c, c.image.startsWith('elsewhere.example.com/'))")
 		}, VerdictClosed, admission.Unknown, "without the path as well"},
 		"a policy about registries beside Pod Security": {func(m *memory) {
 			baseline(m)
@@ -107,6 +107,21 @@ func TestWhatSeals(t *testing.T) {
 			m.inCEL("own", "pods", anywhere(`object.spec.containers + object.spec.?initContainers.orValue([])`))
 			m.inCEL("debug", "pods/ephemeralcontainers", "request.subResource != 'ephemeralcontainers' || object.spec.?ephemeralContainers == oldObject.spec.?ephemeralContainers")
 		}, VerdictSealed, admission.Refuses, "together"},
+		"images that are excepted": {func(m *memory) {
+			m.objects[kindKyverno] = []string{kyvernoBaselineRule("", `,"exclude":[{"controlName":"Privileged Containers","images":["`+plain().Containers[0].Image+`"]}]`)}
+		}, VerdictClosed, admission.Admits, "podSecurity.exclude"},
+		"images of others that are excepted": {func(m *memory) {
+			m.objects[kindKyverno] = []string{kyvernoBaselineRule("", `,"exclude":[{"controlName":"Privileged Containers","images":["registry.example/other*"]}]`)}
+		}, VerdictSealed, admission.Refuses, ""},
+		"a container that is excepted by its name": {func(m *memory) {
+			m.inCEL("own", "pods/*", strings.Replace(anywhere(`object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])`), "all(c, ", "all(c, c.name == '"+plain().Containers[0].Name+"' || ", 1))
+		}, VerdictClosed, admission.Admits, ""},
+		"a service account that is excepted": {func(m *memory) {
+			for i := range m.pods {
+				m.pods[i].Spec.ServiceAccountName = "trusted"
+			}
+			m.inCEL("own", "pods/*", "object.spec.?serviceAccountName.orValue('') == 'trusted' || ("+anywhere(`object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])`)+")")
+		}, VerdictClosed, admission.Admits, ""},
 		"Kyverno without ephemeral containers": {func(m *memory) {
 			m.objects[kindKyverno] = []string{kyvernoBaselineRule(`,"operations":["CREATE"]`, "")}
 		}, VerdictClosed, admission.Unknown, "ephemeral"},

@@ -86,7 +86,7 @@ func (d *doorman) cells(subject admission.Subject, j *Judgement, decision *admis
 		cell, ok := same[in]
 		if !ok {
 			if clean == nil {
-				asked := d.try(subject, "clean", nil)
+				asked := d.try(subject, "clean", cast{}, nil)
 				clean = &asked
 			}
 			cell = d.cell(subject, in, decision, clean)
@@ -112,7 +112,7 @@ func (d *doorman) cell(subject admission.Subject, in instance, decision, clean *
 	}
 	var alone admission.Decision
 	if open != nil {
-		alone = d.try(subject, "", open)
+		alone = d.try(subject, "", cast{}, open)
 	}
 	cell := Cell{Answer: StopsNo, Reason: "what admission refuses in these pods is something else"}
 	for i := range decision.Rulings {
@@ -158,7 +158,7 @@ func aboutPath(r *admission.Ruling, in instance, alone, clean *admission.Decisio
 // comes by an update of the pod. Only Pod Security is known to judge that as it judges
 // the pod.
 func (d *doorman) ephemeralCell(subject admission.Subject, open func(*corev1.PodSpec), clean *admission.Decision) Cell {
-	alone := d.try(subject, "", open)
+	alone := d.try(subject, "", cast{}, open)
 	for i := range alone.Rulings {
 		r := &alone.Rulings[i]
 		if r.By.Mechanism == admission.PodSecurity && r.Answer == admission.Refuses && forThis(r, clean) {

@@ -59,7 +59,7 @@ func TestPathLayers(t *testing.T) {
 // A path that no row knows is not taken for one that admission keeps out.
 func TestPathWithoutARow(t *testing.T) {
 	t.Parallel()
-	answer, because := (&doorman{}).reopening(admission.Subject{}, "escape-new", nil, nil)
+	answer, because := (&doorman{}).reopening(admission.Subject{}, "escape-new", cast{}, nil, nil)
 	if answer != admission.Unknown || because == "" {
 		t.Errorf("%s, because %q", answer, because)
 	}

@@ -126,10 +126,75 @@ func cleanContainer() corev1.Container {
 	return cleanPod(corev1.Pod{}.ObjectMeta).Spec.Containers[0]
 }
 
+// cast is what a made-up pod has of the workload's, empty where nothing reads it:
+// policies make exceptions by it.
+type cast struct{ image, container, account string }
+
+// casts are those of the pod's containers, without repeats.
+func casts(pod *corev1.Pod, keys admission.Keys) []cast {
+	var all []cast
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			c := cast{list[i].Image, list[i].Name, pod.Spec.ServiceAccountName}.as(keys)
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	if all == nil {
+		return []cast{{}}
+	}
+	return all
+}
+
+// as leaves out what is not read.
+func (c cast) as(keys admission.Keys) cast {
+	var out cast
+	if keys.Images {
+		out.image = c.image
+	}
+	if keys.Containers {
+		out.container = c.container
+	}
+	if keys.Account {
+		out.account = c.account
+	}
+	return out
+}
+
+// dress gives a made-up pod the cast. The name is that of the container into which
+// something was put.
+func (c cast) dress(s *corev1.PodSpec) {
+	opened := &s.Containers[0].Name
+	for i := range s.InitContainers {
+		opened = &s.InitContainers[i].Name
+	}
+	for i := range s.EphemeralContainers {
+		opened = &s.EphemeralContainers[i].Name
+	}
+	if c.container != "" {
+		*opened = c.container
+	}
+	s.ServiceAccountName = c.account
+	if c.image == "" {
+		return
+	}
+	for i := range s.Containers {
+		s.Containers[i].Image = c.image
+	}
+	for i := range s.InitContainers {
+		s.InitContainers[i].Image = c.image
+	}
+	for i := range s.EphemeralContainers {
+		s.EphemeralContainers[i].Image = c.image
+	}
+}
+
 // ruledKey is what the answer of a policy in CEL about a made-up pod hangs on.
 type ruledKey struct {
 	policy            admission.Rules
 	attempt, identity string
+	cast              cast
 }
 
 // remembered is a policy in CEL that is asked about one made-up spec, once for all
@@ -138,6 +203,7 @@ type remembered struct {
 	admission.Rules
 	door    *doorman
 	attempt string
+	cast    cast
 }
 
 // Rule implements admission.Rules.
@@ -146,7 +212,7 @@ func (r remembered) Rule(s admission.Subject) []admission.Ruling {
 	if keys.All {
 		return r.Rules.Rule(s)
 	}
-	key := ruledKey{r.Rules, r.attempt, identity(s.Pod, keys)}
+	key := ruledKey{r.Rules, r.attempt, identity(s.Pod, keys), r.cast.as(keys)}
 	r.door.mu.Lock()
 	known, ok := r.door.in(s.Pod.Namespace).ruled[key]
 	r.door.mu.Unlock()
@@ -160,20 +226,21 @@ func (r remembered) Rule(s admission.Subject) []admission.Ruling {
 }
 
 // try decides about a clean pod of the workload into which open puts something, nil
-// for nothing. name is that of the attempt, the same for the same spec; empty where
-// there is none.
-func (d *doorman) try(subject admission.Subject, name string, open func(*corev1.PodSpec)) admission.Decision {
+// for nothing. name is that of the attempt, the same for the same spec but for the cast;
+// empty where there is none.
+func (d *doorman) try(subject admission.Subject, name string, as cast, open func(*corev1.PodSpec)) admission.Decision {
 	subject.Pod = cleanPod(subject.Pod.ObjectMeta)
 	if open != nil {
 		open(&subject.Pod.Spec)
 	}
+	as.dress(&subject.Pod.Spec)
 	if name == "" {
 		return d.s.admission.Decide(subject)
 	}
 	set := *d.s.admission
 	set.Expressions = make([]admission.Rules, len(d.s.admission.Expressions))
 	for i, rules := range d.s.admission.Expressions {
-		set.Expressions[i] = remembered{rules, d, name}
+		set.Expressions[i] = remembered{rules, d, name, as}
 	}
 	return set.Decide(subject)
 }
@@ -246,15 +313,25 @@ func (r *refusers) String() string {
 // them out.
 func (d *doorman) reopenings(subject admission.Subject) (answer admission.Answer, open []string, because string) {
 	answer = admission.Refuses
-	clean := d.try(subject, "clean", nil)
 	by := &refusers{count: map[admission.Ref]int{}}
+	all := casts(subject.Pod, d.s.keys)
+	clean := make([]admission.Decision, len(all))
+	for i := range all {
+		clean[i] = d.try(subject, "clean", all[i], nil)
+	}
 	for _, id := range reopenings() {
-		got, reason := d.reopening(subject, id, &clean, by)
-		if got != admission.Refuses {
-			open = append(open, id)
+		worst := admission.Refuses
+		for i := range all {
+			got, reason := d.reopening(subject, id, all[i], &clean[i], by)
+			if rankAdmission(got) < rankAdmission(worst) {
+				worst = got
+			}
+			if rankAdmission(got) < rankAdmission(answer) {
+				answer, because = got, reason
+			}
 		}
-		if rankAdmission(got) < rankAdmission(answer) {
-			answer, because = got, reason
+		if worst != admission.Refuses {
+			open = append(open, id)
 		}
 	}
 	if answer == admission.Refuses {
@@ -264,7 +341,7 @@ func (d *doorman) reopenings(subject admission.Subject) (answer admission.Answer
 }
 
 // reopening tells whether admission keeps one path out, however it is put in.
-func (d *doorman) reopening(subject admission.Subject, id string, clean *admission.Decision, by *refusers) (answer admission.Answer, because string) {
+func (d *doorman) reopening(subject admission.Subject, id string, as cast, clean *admission.Decision, by *refusers) (answer admission.Answer, because string) {
 	attempts := attemptsAt(id)
 	if len(attempts) == 0 {
 		return admission.Unknown, "which pod would open " + id + " is not known"
@@ -273,7 +350,7 @@ func (d *doorman) reopening(subject admission.Subject, id string, clean *admissi
 	for _, a := range attempts {
 		asked := subject
 		asked.Debugged = a.debugged
-		decision := d.try(asked, id+a.how, a.open)
+		decision := d.try(asked, id+a.how, as, a.open)
 		got, reason := decision.Answer, decision.Reason
 		if got == admission.Refuses {
 			var refs []admission.Ref

@@ -174,6 +174,10 @@ func (p *program) prepare(e *expression) bool {
 		return false
 	}
 	e.reading = read(parsed.NativeRep().Expr(), p.total)
+	if strings.Contains(e.text, plugincel.OldObjectVarName) {
+		// It asks whether an image is another than before, not which it is.
+		e.keys.Images, e.keys.Containers = false, false
+	}
 	p.keys = p.keys.with(e.keys)
 	p.filled = append(p.filled, e.filled...)
 	return true

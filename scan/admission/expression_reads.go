@@ -94,6 +94,7 @@ func (r *reader) walkSelect(s ast.SelectExpr) {
 func (r *reader) walkCall(call ast.CallExpr) {
 	args := call.Args()
 	name := call.FunctionName()
+	r.keys.Containers = r.keys.Containers || comparesName(call)
 	switch {
 	case name == operators.In && len(args) == 2:
 		// 'key' in object.metadata.labels reads that one key.
@@ -121,6 +122,27 @@ func (r *reader) walkCall(call ast.CallExpr) {
 	for _, arg := range args {
 		r.walk(arg)
 	}
+}
+
+// comparesName tells whether a call compares the name of something that is not the pod:
+// of a container, for what can be told. Messages only print names.
+func comparesName(call ast.CallExpr) bool {
+	compared := call.Args()
+	switch call.FunctionName() {
+	case operators.Equals, operators.NotEquals, operators.In:
+	case "startsWith", "endsWith", "contains", "matches":
+		compared = append(slices.Clip(compared), call.Target())
+	default:
+		return false
+	}
+	return slices.ContainsFunc(compared, func(e ast.Expr) bool {
+		if e == nil {
+			return false
+		}
+		p, ok := pathOf(e)
+		last := len(p.fields) - 1
+		return ok && last >= 0 && p.fields[last] == "name" && p.fields[0] != "metadata" && p.root != plugincel.RequestVarName
+	})
 }
 
 // path is how an expression follows the fields of a variable.
@@ -175,6 +197,8 @@ func pathOf(e ast.Expr) (path, bool) {
 
 // note takes down that a field is read, or only whether it is there.
 func (r *reader) note(p path) {
+	r.keys.Images = r.keys.Images || slices.Contains(p.fields, "image")
+	r.keys.Account = r.keys.Account || slices.Contains(p.fields, "serviceAccountName") || slices.Contains(p.fields, "serviceAccount")
 	switch p.root {
 	case plugincel.RequestVarName:
 		if len(p.fields) == 0 && !p.presence || len(p.fields) > 0 && p.fields[0] == "name" {
@@ -330,5 +354,8 @@ func (k Keys) with(other Keys) Keys {
 		AnyLabels:      k.AnyLabels || other.AnyLabels,
 		AnyAnnotations: k.AnyAnnotations || other.AnyAnnotations,
 		Names:          k.Names || other.Names,
+		Images:         k.Images || other.Images,
+		Containers:     k.Containers || other.Containers,
+		Account:        k.Account || other.Account,
 	}.sorted()
 }

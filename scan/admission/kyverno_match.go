@@ -321,6 +321,9 @@ func (p *KyvernoRules) reads() Keys {
 	for i := range p.spec.Rules {
 		r := &p.spec.Rules[i]
 		keys = keys.with(r.Match.reads()).with(Keys{Labels: r.conditions.labels()})
+		if r.Validate != nil && r.Validate.PodSecurity != nil {
+			keys.Images = keys.Images || readImages(r.Validate.PodSecurity.Exclude)
+		}
 		if r.Exclude != nil {
 			keys = keys.with(r.Exclude.reads())
 		}
@@ -328,7 +331,14 @@ func (p *KyvernoRules) reads() Keys {
 	return keys
 }
 
-func (x *KyvernoException) reads() Keys { return x.spec.Match.reads() }
+func (x *KyvernoException) reads() Keys {
+	return x.spec.Match.reads().with(Keys{Images: readImages(x.spec.PodSecurity)})
+}
+
+// readImages tells whether controls are taken out for containers of some images only.
+func readImages(excludes []kyvernoStandard) bool {
+	return slices.ContainsFunc(excludes, func(x kyvernoStandard) bool { return len(x.Images) > 0 && !slices.Contains(x.Images, "*") })
+}
 
 func (m *kyvernoMatch) reads() Keys {
 	var keys Keys

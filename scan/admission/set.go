@@ -19,7 +19,8 @@ type Rules interface {
 }
 
 // Keys is what of a pod's identity is read. The spec, the kind of the owner and the
-// annotations that the Pod Security Standards name are read always.
+// annotations that the Pod Security Standards name are read always; what of the spec
+// tells one workload from another, and opens nothing, is named all the same.
 type Keys struct {
 	// All: all labels, all annotations, the names and the owner.
 	All bool
@@ -29,6 +30,9 @@ type Keys struct {
 	AnyLabels, AnyAnnotations bool
 	// Names: the pod's name and its owner's.
 	Names bool
+	// Images, Containers and Account: the images of containers, their names, and the
+	// pod's service account.
+	Images, Containers, Account bool
 }
 
 // Set is all that rules on admission in a cluster.
