@@ -109,10 +109,12 @@ func (t *WatchText) rowLines(r *rowChange) {
 		spans = append(spans, span{text: "claims " + Clean(r.now.Claims), style: doubtful})
 	}
 	reason := span{text: Clean(r.now.Reason), style: dim}
-	switch bad := r.rank() <= verdictRank(scan.VerdictGuarded); {
+	bad, same := r.rank() <= verdictRank(scan.VerdictGuarded), r.was != nil && r.was.Verdict == r.now.Verdict
+	switch {
 	case t.width == 0:
 		t.line(r.at, append(spans, reason)...)
-	case bad && (r.was == nil || r.was.Reason != r.now.Reason):
+	case (bad || same) && (r.was == nil || r.was.Reason != r.now.Reason):
+		// Of a verdict that stays the reason is what is new.
 		t.line(r.at, spans...)
 		t.below(reason)
 	default:

@@ -458,3 +458,19 @@ func TestWatchLogTearsNoBatch(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// What is other about a verdict that stays is its reason, also where it says nothing bad.
+func TestWatchLogSaysWhyAVerdictStays(t *testing.T) {
+	t.Parallel()
+	closed := func(reason string) scan.Event {
+		v := watchVerdict("cart", "", scan.VerdictClosed)
+		v.Reason = reason
+		return scan.Event{Verdict: v}
+	}
+	s := newStory(closed("admission keeps it shut"))
+	s.at(time.Second, closed("admission lets 28 ways out in"))
+	_, after, _ := strings.Cut(watchLog(t, WatchTextOptions{Width: 100}, s), "WATCHING")
+	if !strings.Contains(after, "still") || !strings.Contains(after, "admission lets 28 ways out in") {
+		t.Errorf("nothing says what changed:\n%s", after)
+	}
+}
