@@ -3,20 +3,12 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/escape-scanner/escape-scanner/remediate/preview"
 	"github.com/escape-scanner/escape-scanner/scan"
 )
-
-// WritePreview writes for people what a set would do to workloads.
-func WritePreview(w io.Writer, r *preview.Report, opts PlanOptions) error {
-	t := newPlanText(opts)
-	t.preview(r)
-	return t.write(w)
-}
 
 // preview writes what breaks workload by workload, what may break and what is not
 // covered by reason, and how many are safe. In a pipe every effect is a line.
