@@ -198,7 +198,7 @@ func findMknodDevice(d *draft) []hit {
 	mounts := hostMounts(d)
 	for i := range mounts {
 		m := &mounts[i]
-		if m.gone() || m.container == nil || m.container.privileged() || !m.isDevice() || !m.container.holds("MKNOD") {
+		if m.gone() || m.container == nil || m.container.privileged() || m.granted || !m.isDevice() || !m.container.holds("MKNOD") {
 			continue
 		}
 		h := hit{repair: m.repair(), message: "may make device nodes and mounts the host's " + m.path}

@@ -80,12 +80,13 @@ func (s *factSource) pod(p *corev1.Pod) Pod {
 	pod := Pod{Meta: &p.ObjectMeta, Spec: &p.Spec}
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
-		if v.PersistentVolumeClaim == nil {
+		name, ok := ClaimOf(p.Name, v)
+		if !ok {
 			continue
 		}
 		// What was read before an error is still true.
 		volumes, _ := s.volumes()
-		if path := volumes[Claim{p.Namespace, v.PersistentVolumeClaim.ClaimName}]; path != "" {
+		if path := volumes[Claim{p.Namespace, name}]; path != "" {
 			if pod.HostPaths == nil {
 				pod.HostPaths = map[string]string{}
 			}
@@ -111,9 +112,21 @@ func (s *factSource) facts(pod Pod) Facts {
 
 func hasClaims(spec *corev1.PodSpec) bool {
 	for i := range spec.Volumes {
-		if spec.Volumes[i].PersistentVolumeClaim != nil {
+		if _, ok := ClaimOf("", &spec.Volumes[i]); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// ClaimOf is the claim behind a volume of the pod. That of an ephemeral volume is made
+// for the pod, and named for both.
+func ClaimOf(pod string, v *corev1.Volume) (name string, ok bool) {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName, true
+	case v.Ephemeral != nil:
+		return pod + "-" + v.Name, true
+	}
+	return "", false
 }

@@ -27,6 +27,8 @@ type hostMount struct {
 	index  int
 	// claim is true when the path lies behind a persistent volume claim.
 	claim bool
+	// granted is true for a device that the container gets as one, by volumeDevices.
+	granted bool
 	// container is nil when no container mounts the volume.
 	container *containerRef
 	mount     int
@@ -48,7 +50,7 @@ func hostMounts(d *draft) []hostMount {
 
 // gone reports whether a repair has taken the path away.
 func (m *hostMount) gone() bool {
-	return m.volume.HostPath == nil && (!m.claim || m.volume.PersistentVolumeClaim == nil)
+	return m.volume.HostPath == nil && (!m.claim || m.volume.PersistentVolumeClaim == nil && m.volume.Ephemeral == nil)
 }
 
 func (d *draft) readHostMounts() {
@@ -75,6 +77,17 @@ func (d *draft) readHostMounts() {
 				mount.shallow = mount.readOnly && !recursivelyReadOnly(m)
 				d.mounts = append(d.mounts, mount)
 			}
+			for n := range c.VolumeDevices {
+				device := &c.VolumeDevices[n]
+				if device.Name != v.Name {
+					continue
+				}
+				used = true
+				mount := from
+				mount.path, mount.windows = hostPathOf(from.path, "")
+				mount.at, mount.container, mount.mount, mount.granted = device.DevicePath, c, n, true
+				d.mounts = append(d.mounts, mount)
+			}
 		}
 		if !used {
 			from.path, from.windows = hostPathOf(from.path, "")
@@ -89,15 +102,24 @@ func (d *draft) hostSource(v *corev1.Volume) (hostMount, bool) {
 		return hostMount{path: v.HostPath.Path, now: jsonText(v.HostPath)}, true
 	}
 	p := d.pod.HostPaths[v.Name]
-	if p == "" || v.PersistentVolumeClaim == nil {
-		return hostMount{}, false
+	switch claim := v.PersistentVolumeClaim; {
+	case p == "":
+	case claim != nil:
+		return hostMount{path: p, now: jsonText(claim), claim: true, readOnly: claim.ReadOnly}, true
+	case v.Ephemeral != nil:
+		return hostMount{path: p, now: jsonText(v.Ephemeral), claim: true}, true
 	}
-	claim := v.PersistentVolumeClaim
-	return hostMount{path: p, now: jsonText(claim), claim: true, readOnly: claim.ReadOnly}, true
+	return hostMount{}, false
 }
 
 func recursivelyReadOnly(m *corev1.VolumeMount) bool {
 	return m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled
+}
+
+// pathOnHost is the path on the host of a volume.
+func pathOnHost(volume string) string {
+	p, _ := hostPathOf(volume, "")
+	return p
 }
 
 // hostPathOf is the path on the host that a mount shows: cleaned, with the mount's
@@ -178,10 +200,18 @@ func (m *hostMount) repair() repair {
 	}
 	if m.claim {
 		r.field = volumeField(m.index, "persistentVolumeClaim")
+		if m.volume.PersistentVolumeClaim == nil {
+			r.field = volumeField(m.index, "ephemeral")
+		}
 		r.fix.Note = "the volume becomes an emptyDir; for data that must be kept bind the claim to a volume that is no path of the host"
 	}
 	if m.container != nil {
-		r.related = []string{m.container.path() + ".volumeMounts[" + strconv.Itoa(m.mount) + "]"}
+		list := ".volumeMounts["
+		if m.granted {
+			list = ".volumeDevices["
+			r.fix.Note += "; volumeDevices become volumeMounts"
+		}
+		r.related = []string{m.container.path() + list + strconv.Itoa(m.mount) + "]"}
 	}
 	return r
 }
@@ -205,6 +235,8 @@ func (m *hostMount) means() string {
 	switch {
 	case m.container == nil:
 		return "names " + what + ", which no container mounts"
+	case m.granted:
+		return "is given " + what + " as the device " + m.at
 	case m.shallow && m.mountsBelow():
 		return "mounts " + what + " at " + m.at + " read-only, without recursiveReadOnly: what is mounted below it on the host stays writable"
 	case m.readOnly:

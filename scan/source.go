@@ -92,18 +92,25 @@ func (p *Probes) flags() []string {
 type Claim struct{ Namespace, Name string }
 
 // HostVolume is the path of the host that a persistent volume is, and the claim
-// that it is bound to; ok is false for all other volumes.
+// that it is bound to; ok is false for all other volumes. A local one that is a device
+// and not asked for as one is none: pods get the file system on it.
 func HostVolume(pv *corev1.PersistentVolume) (claim Claim, path string, ok bool) {
 	ref := pv.Spec.ClaimRef
-	switch {
-	case ref == nil:
+	if ref == nil {
 		return claim, "", false
+	}
+	claim = Claim{ref.Namespace, ref.Name}
+	switch {
 	case pv.Spec.HostPath != nil:
 		path = pv.Spec.HostPath.Path
 	case pv.Spec.Local != nil:
 		path = pv.Spec.Local.Path
+		asBlock := pv.Spec.VolumeMode != nil && *pv.Spec.VolumeMode == corev1.PersistentVolumeBlock
+		if mount := (&hostMount{path: pathOnHost(path), volume: &corev1.Volume{}}); !asBlock && mount.isDevice() && mount.path != "/dev" {
+			return claim, "", false
+		}
 	}
-	return Claim{ref.Namespace, ref.Name}, path, path != ""
+	return claim, path, path != ""
 }
 
 // PodPage is a page of pods as it came from the API server.

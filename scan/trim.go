@@ -75,7 +75,7 @@ func trimContainers(list []corev1.Container, pod Pod) []corev1.Container {
 func trimContainer(c *corev1.Container, pod Pod) corev1.Container {
 	trimmed := corev1.Container{
 		Name: c.Name, Image: c.Image, RestartPolicy: c.RestartPolicy,
-		SecurityContext: c.SecurityContext, VolumeMounts: trimMounts(c.VolumeMounts, pod),
+		SecurityContext: c.SecurityContext, VolumeMounts: trimMounts(c.VolumeMounts, pod), VolumeDevices: trimDevices(c.VolumeDevices, pod),
 		LivenessProbe: trimProbe(c.LivenessProbe), ReadinessProbe: trimProbe(c.ReadinessProbe), StartupProbe: trimProbe(c.StartupProbe),
 	}
 	for _, p := range c.Ports {
@@ -111,6 +111,16 @@ func trimMounts(mounts []corev1.VolumeMount, pod Pod) []corev1.VolumeMount {
 		}
 	}
 	return trimmed
+}
+
+// trimDevices is trimMounts for devices. Those of the host come by claims alone.
+func trimDevices(devices []corev1.VolumeDevice, pod Pod) []corev1.VolumeDevice {
+	for i := range devices {
+		if pod.HostPaths[devices[i].Name] != "" {
+			return devices
+		}
+	}
+	return nil
 }
 
 func trimProbe(p *corev1.Probe) *corev1.Probe {

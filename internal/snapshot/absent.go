@@ -90,8 +90,8 @@ func (s *Snapshot) findAbsences() absences {
 			noClass.add(*class, !known)
 		}
 		for k := range p.Spec.Volumes {
-			if source := p.Spec.Volumes[k].PersistentVolumeClaim; source != nil {
-				claim := scan.Claim{Namespace: p.Namespace, Name: source.ClaimName}
+			if name, ok := scan.ClaimOf(p.Name, &p.Spec.Volumes[k]); ok {
+				claim := scan.Claim{Namespace: p.Namespace, Name: name}
 				_, bound := s.volumes[claim]
 				noVolume.add(claim.Namespace+"/"+claim.Name, !bound && !s.unbound[claim])
 			}
