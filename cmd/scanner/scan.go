@@ -436,7 +436,7 @@ func clusterError(name string, err error) error {
 }
 
 // withoutCluster ends the message that there is no cluster to audit.
-const withoutCluster = "without a cluster, try --demo, or -f for manifests"
+const withoutCluster = "without a cluster, try --demo, or scan -f for manifests"
 
 // scanSource scans a cluster, with the documents of --manifests beside it.
 func (a *app) scanSource(ctx context.Context, cluster scan.Cluster, opts scan.ClusterOptions, saveInventory string, cfg *config.Config, h scan.Handler) error {
