@@ -106,7 +106,7 @@ func compareGroups(a, b *group) int {
 	return cmp.Or(
 		cmp.Compare(verdictRank(a.verdict()), verdictRank(b.verdict())),
 		cmp.Compare(b.severity().Rank(), a.severity().Rank()),
-		compareWorkloads(a.workload, b.workload),
+		a.workload.Compare(b.workload),
 	)
 }
 

@@ -65,15 +65,6 @@ func (t *table) Handle(e scan.Event) error {
 // verdictRank counts from the worst; a verdict unknown to this version is bad.
 func verdictRank(v scan.Verdict) int { return slices.Index(scan.Verdicts(), v) }
 
-func compareWorkloads(a, b scan.Workload) int {
-	return cmp.Or(
-		cmp.Compare(a.Cluster, b.Cluster),
-		cmp.Compare(a.Namespace, b.Namespace),
-		cmp.Compare(a.Kind, b.Kind),
-		cmp.Compare(a.Name, b.Name),
-	)
-}
-
 func compareVerdicts(a, b *scan.WorkloadVerdict) int {
 	return cmp.Or(
 		cmp.Compare(verdictRank(a.Verdict), verdictRank(b.Verdict)),
@@ -95,7 +86,7 @@ func compareFindings(a, b *scan.Finding) int {
 		compareBools(b.Open, a.Open),
 		cmp.Compare(a.Category, b.Category),
 		cmp.Compare(a.Rule, b.Rule),
-		compareWorkloads(a.Workload, b.Workload),
+		a.Workload.Compare(b.Workload),
 		cmp.Compare(a.ContainerKind, b.ContainerKind),
 		compareFields(a.Field, b.Field),
 		cmp.Compare(a.Container, b.Container),

@@ -202,7 +202,7 @@ func compareAlerts(a, b *scan.Alert) int {
 		cmp.Compare(b.Severity.Rank(), a.Severity.Rank()),
 		compareBools(a.Blocked, b.Blocked),
 		cmp.Compare(a.Class, b.Class),
-		compareWorkloads(a.Workload, b.Workload),
+		a.Workload.Compare(b.Workload),
 		cmp.Compare(b.Count, a.Count),
 		cmp.Compare(a.ID, b.ID),
 	)

@@ -167,7 +167,7 @@ func compareChanges(a, b *rowChange) int {
 	return cmp.Or(
 		compareBools(b.worse(), a.worse()),
 		cmp.Compare(a.rank(), b.rank()),
-		compareWorkloads(a.ref.Workload, b.ref.Workload),
+		a.ref.Workload.Compare(b.ref.Workload),
 		cmp.Compare(a.ref.Claims, b.ref.Claims),
 	)
 }

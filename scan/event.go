@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
@@ -183,6 +184,16 @@ func (w Workload) String() string {
 		ns = "-"
 	}
 	return ns + "/" + w.Kind + "/" + w.Name
+}
+
+// Compare orders workloads by cluster, namespace, kind and name.
+func (w Workload) Compare(other Workload) int {
+	return cmp.Or(
+		cmp.Compare(w.Cluster, other.Cluster),
+		cmp.Compare(w.Namespace, other.Namespace),
+		cmp.Compare(w.Kind, other.Kind),
+		cmp.Compare(w.Name, other.Name),
+	)
 }
 
 // WorkloadVerdict is the verdict on one workload, or on those of its pods that

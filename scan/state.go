@@ -180,8 +180,7 @@ func (s *State) rank(ref RowRef) int {
 
 // Compare orders names of rows by cluster, namespace, kind and name.
 func (a RowRef) Compare(b RowRef) int {
-	return cmp.Or(cmp.Compare(a.Workload.Cluster, b.Workload.Cluster), cmp.Compare(a.Workload.Namespace, b.Workload.Namespace), cmp.Compare(a.Workload.Kind, b.Workload.Kind),
-		cmp.Compare(a.Workload.Name, b.Workload.Name), cmp.Compare(a.Claims, b.Claims))
+	return cmp.Or(a.Workload.Compare(b.Workload), cmp.Compare(a.Claims, b.Claims))
 }
 
 // Pods are how many pods the rows have together.

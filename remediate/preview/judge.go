@@ -30,7 +30,7 @@ func Judge(in Input) *Report {
 		r.Workloads = append(r.Workloads, w)
 	}
 	slices.SortStableFunc(r.Workloads, func(a, b Workload) int {
-		return cmp.Or(rank(a.Outcome)-rank(b.Outcome), compareWorkloads(a.Workload, b.Workload))
+		return cmp.Or(rank(a.Outcome)-rank(b.Outcome), a.Workload.Compare(b.Workload))
 	})
 	return r
 }
@@ -177,7 +177,10 @@ func (j *judge) specimen(w *targets.Workload, s *targets.Specimen) map[effectKey
 // accepted says by what the breaking of a workload is accepted.
 func (j *judge) accepted(w scan.Workload) string {
 	same := func(a scan.Workload) bool {
-		return compareWorkloads(a, w) == 0 && (a.Cluster == "" || a.Cluster == w.Cluster)
+		if a.Cluster == "" {
+			a.Cluster = w.Cluster
+		}
+		return a == w
 	}
 	if slices.ContainsFunc(j.in.Accepted, same) {
 		return "--accept"

@@ -1,7 +1,6 @@
 package set
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -26,7 +25,7 @@ func (r *renderer) fits() []fit {
 			workloads = append(workloads, w)
 		}
 	}
-	slices.SortFunc(workloads, func(a, b *targets.Workload) int { return compareWorkloads(a.Workload, b.Workload) })
+	slices.SortFunc(workloads, func(a, b *targets.Workload) int { return a.Workload.Compare(b.Workload) })
 	var fits []fit
 	for _, w := range workloads {
 		f := fit{w, map[Part][]armor.Element{}}
@@ -45,10 +44,6 @@ func (r *renderer) fits() []fit {
 		r.spared = append(r.spared, spared...)
 	}
 	return fits
-}
-
-func compareWorkloads(a, b scan.Workload) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
 }
 
 // spare adds an element to those that are spared for the same reason.

@@ -60,14 +60,10 @@ func (r *reader) join(ctx context.Context) {
 		}
 	}
 	r.inventory.Failures = append(r.inventory.Failures, chains.Failures()...)
-	for _, w := range slices.SortedFunc(maps.Keys(all), compareWorkloads) {
+	for _, w := range slices.SortedFunc(maps.Keys(all), scan.Workload.Compare) {
 		r.inventory.Workloads = append(r.inventory.Workloads, all[w].result())
 	}
 	r.groups, r.sources = nil, nil
-}
-
-func compareWorkloads(a, b scan.Workload) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }
 
 // sortedGroups puts the groups into an order that does not hang on a map's: it decides
