@@ -53,6 +53,9 @@ func judged[T any](r *objectReader, c *chunk, o *object, judge func(*Document) T
 		return rec
 	}
 	d, err := r.decode(o)
+	if err == nil && d == nil {
+		err = o.stray()
+	}
 	switch {
 	case err != nil:
 		rec.Failure = c.fail(&r.parsed, err)
