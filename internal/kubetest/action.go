@@ -25,12 +25,12 @@ func Pass() Action {
 //
 //	kubetest.Respond(apierrors.NewForbidden(pods, "", reason).ErrStatus)
 func Respond(status metav1.Status) Action {
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	body, err := json.Marshal(status)
+	if err != nil {
+		panic(err)
+	}
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-		body, err := json.Marshal(status)
-		if err != nil {
-			panic(err)
-		}
 		w.Header().Set("Content-Type", "application/json")
 		if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
