@@ -93,7 +93,7 @@ func TestLiveRemediateSmoke(t *testing.T) {
 	accepted := append(set, "--yes", "--accept", "smoke/deployment/legacy")
 	smoke(t, kubeconfig, "apply", accepted...).want(t, 0, "accepted: --accept", "enforce: Namespace smoke changed", "yes  ", "done:  2 changed")
 	smoke(t, kubeconfig, "apply", accepted...).want(t, 0, "plan:  2 unchanged")
-	smoke(t, kubeconfig, "status").want(t, 0, "set escape-to-host  applied", "IN PLACE   Namespace smoke", "status:  1 in place")
+	smoke(t, kubeconfig, "status").want(t, 0, "set escape-to-host  applied", "IN PLACE     Namespace smoke", "status:  1 in place")
 	// Other options may mean the same objects: the record tells them all the same.
 	smoke(t, kubeconfig, "apply", append(accepted, "--without", "curl")...).want(t, 0, "only brings the record of the set up to date")
 	smoke(t, kubeconfig, "status").want(t, 0, "without curl", "status:  1 in place")
@@ -115,7 +115,7 @@ func TestLiveRemediateSmoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	smoke(t, kubeconfig, "status").want(t, 1, "DRIFTED    Namespace smoke", "changed by kubectl-label", "+    pod-security.kubernetes.io/enforce: privileged",
+	smoke(t, kubeconfig, "status").want(t, 1, "DRIFTED      Namespace smoke", "changed by kubectl-label", "+    pod-security.kubernetes.io/enforce: privileged",
 		"next:  escape-scanner remediate apply --kubeconfig", " -n smoke --admission psa --only admission   brings it in place")
 
 	smoke(t, kubeconfig, "rollback").want(t, 2, "standard input is no terminal")
@@ -219,7 +219,7 @@ func TestLiveRemediateInterrupted(t *testing.T) {
 	if text := stdout.String() + stderr.String(); strings.Contains(text, "context canceled") || strings.Contains(text, "BLOCKED") {
 		t.Errorf("the interrupt looks like a failure:\n%s", text)
 	}
-	smoke(t, kubeconfig, "status").want(t, 1, "set escape-to-host  applying", "UNFINISHED", "NOT BEGUN  ValidatingAdmissionPolicyBinding",
+	smoke(t, kubeconfig, "status").want(t, 1, "set escape-to-host  applying", "UNFINISHED", "NOT BEGUN    ValidatingAdmissionPolicyBinding",
 		" -n smoke --admission vap --only admission   brings it in place", "remediate rollback --kubeconfig")
 	// No controller manager type-checks the policies here, so not all is verified.
 	smoke(t, kubeconfig, "apply", args...).want(t, 3, "UNFINISHED", "refuses: a privileged pod", "unverified: all changes were made")
