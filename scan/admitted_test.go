@@ -40,6 +40,12 @@ func anywhere(containers string) string {
 		`(` + containers + `).all(c, !has(c.securityContext.privileged) && !has(c.securityContext.procMount) && !has(c.securityContext.capabilities.add))`
 }
 
+// validatingAll is a ValidatingPolicy that no escape path meets.
+func validatingAll() string {
+	return fmt.Sprintf(`{"apiVersion":"policies.kyverno.io/v1","kind":"ValidatingPolicy","metadata":{"name":"all"},"spec":{"validationActions":["Deny"],"matchConstraints":{"resourceRules":[{"apiGroups":[""],"apiVersions":["v1"],"operations":["CREATE","UPDATE"],"resources":["pods","pods/ephemeralcontainers"]}]},"validations":[{"expression":%q}]}}`,
+		anywhere(`object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])`))
+}
+
 // kyvernoBaselineRule is a ClusterPolicy of level baseline, with more in its rule.
 func kyvernoBaselineRule(match, more string) string {
 	return fmt.Sprintf(`{"apiVersion":"kyverno.io/v1","kind":"ClusterPolicy","metadata":{"name":"base"},"spec":{"background":true,"rules":[{"name":"r","match":{"any":[{"resources":{"kinds":["Pod"]%s}}]},"validate":{"failureAction":"Enforce","podSecurity":{"level":"baseline","version":"latest"%s}}}]},"status":{"conditions":[{"type":"Ready","status":"True","reason":"Succeeded"}]}}`, match, more)
@@ -68,6 +74,20 @@ func TestWhatSeals(t *testing.T) {
 		"Pod Security": {baseline, VerdictSealed, admission.Refuses, "exempts"},
 		"Kyverno": {func(m *memory) { m.objects[kindKyverno] = []string{kyvernoBaselineRule("", "")} },
 			VerdictSealed, admission.Refuses, "ClusterPolicy base"},
+		"Kyverno that is gone": {func(m *memory) {
+			m.objects[kindKyverno], m.kyverno = []string{kyvernoBaselineRule("", "")}, nil
+		}, VerdictClosed, admission.Unknown, "no pod of Kyverno's admission controller runs"},
+		"Kyverno that is not ready": {func(m *memory) {
+			m.objects[kindKyverno], m.kyverno = []string{kyvernoBaselineRule("", "")}, kyvernoPods(false)
+		}, VerdictClosed, admission.Unknown, "no pod of Kyverno's admission controller is ready"},
+		"Kyverno that cannot be seen": {func(m *memory) {
+			m.objects[kindKyverno], m.kyverno, m.kyvernoErr = []string{kyvernoBaselineRule("", "")}, nil, forbidden("pods")
+		}, VerdictClosed, admission.Unknown, "whether Kyverno runs is not known"},
+		"Kyverno's policy in CEL": {func(m *memory) { m.objects[kindValidating] = []string{validatingAll()} },
+			VerdictSealed, admission.Refuses, "ValidatingPolicy all"},
+		"Kyverno's policy in CEL, and Kyverno gone": {func(m *memory) {
+			m.objects[kindValidating], m.kyverno = []string{validatingAll()}, nil
+		}, VerdictClosed, admission.Unknown, "no pod of Kyverno's admission controller runs"},
 		"a policy about registries": {func(m *memory) {
 			m.noDebugging()
 			m.inCEL("registry", "pods", "object.spec.containers.all(c, c.image.startsWith('elsewhere.example.com/'))")

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 )
 
 // memory is a Cluster in memory. It answers as an API server does: a list of one
@@ -40,6 +42,9 @@ type memory struct {
 	objects    map[schema.GroupKind][]string
 	objectsErr map[string]error
 	agentsErr  error
+	// kyverno are the pods of its admission controller.
+	kyverno    []corev1.Pod
+	kyvernoErr error
 	// onPage is called before each page of pods, onOwners before each list of them.
 	onPage   func(n int)
 	onOwners func()
@@ -182,7 +187,7 @@ func (m *memory) runs(n int, namespace, name, owner, hash string, spec corev1.Po
 
 // web is a cluster with the Deployment shop/web of two pods.
 func web() *memory {
-	m := &memory{version: "v1.36.3", pageSize: 3, namespaces: []corev1.Namespace{namespace("shop"), namespace("lab")}}
+	m := &memory{version: "v1.36.3", pageSize: 3, namespaces: []corev1.Namespace{namespace("shop"), namespace("lab")}, kyverno: kyvernoPods(true)}
 	m.has("shop", "Deployment/web", "", "")
 	m.has("shop", "ReplicaSet/web-1a", "Deployment/web", "1a")
 	m.runs(2, "shop", "web-1a", "ReplicaSet/web-1a", "1a", plain())
@@ -290,7 +295,19 @@ func (m *memory) Objects(_ context.Context, kind schema.GroupKind, visit func([]
 	return nil
 }
 
+// kyvernoPods is the one pod of Kyverno's admission controller.
+func kyvernoPods(ready bool) []corev1.Pod {
+	pod := corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "kyverno"}}}}
+	if ready {
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	}
+	return []corev1.Pod{pod}
+}
+
 func (m *memory) LabelledPods(_ context.Context, selector string) ([]corev1.Pod, error) {
+	if selector == admission.KyvernoSelector {
+		return m.kyverno, m.kyvernoErr
+	}
 	match, err := labels.Parse(selector)
 	if err != nil {
 		return nil, err

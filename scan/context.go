@@ -49,6 +49,8 @@ type surroundings struct {
 	armorLabels               []string
 
 	admission *admission.Set
+	// kyvernoDoubt says why Kyverno may not be asked, empty where it is.
+	kyvernoDoubt string
 	// inCEL are the policies in CEL among them.
 	inCEL []celPolicy
 	// keys is what of a pod's identity admission reads.
@@ -198,6 +200,7 @@ func (s *surroundings) readPolicies(ctx context.Context, cluster Cluster, raw []
 		s.failed(o.kind.String(), o.err, affects)
 	}
 	s.admission.Missing = unreadKinds(missing)
+	s.readKyverno(ctx, cluster, byKind)
 	s.readArmor(byKind[kindKSP], byKind[kindCSP])
 	s.readAdmission(ctx, cluster, byKind, server)
 	s.keys = s.admission.Keys()
@@ -235,6 +238,29 @@ func (s *surroundings) broken(kind schema.GroupKind, err error, unknown *string)
 	*unknown = cmp.Or(*unknown, "a "+kind.Kind+" could not be understood: "+err.Error())
 }
 
+// readKyverno finds out whether Kyverno runs, where there are policies of it. Manifests do
+// not tell, and are judged as where it does; a dump without its pods may be whole.
+func (s *surroundings) readKyverno(ctx context.Context, cluster Cluster, kinds map[schema.GroupKind]objects) {
+	policies := 0
+	for _, kind := range []schema.GroupKind{kindKyverno, kindKyvernoNS, kindValidating, kindValidNS} {
+		policies += len(kinds[kind].items)
+	}
+	if policies == 0 || s.manifests {
+		return
+	}
+	pods, err := cluster.LabelledPods(ctx, admission.KyvernoSelector)
+	s.kyvernoDoubt = admission.KyvernoDoubt(pods)
+	if err != nil {
+		if !errors.Is(err, ErrNotRecorded) {
+			s.failed("pods of Kyverno", err, "whether its policies are asked at all")
+		}
+		if s.kyvernoDoubt != "" {
+			s.kyvernoDoubt = "whether Kyverno runs is not known: " + unread("its pods", err)
+		}
+	}
+	s.admission.KyvernoDoubt = s.kyvernoDoubt
+}
+
 func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds map[schema.GroupKind]objects, server string) {
 	missing := func(kind schema.GroupKind, err error) {
 		var why string
@@ -251,7 +277,7 @@ func (s *surroundings) readAdmission(ctx context.Context, cluster Cluster, kinds
 			s.admission.Kyverno = append(s.admission.Kyverno, p)
 		}
 	}
-	if err := kinds[kindException].err; err != nil {
+	if err := kinds[kindException].err; err != nil && s.admission.KyvernoDoubt == "" {
 		s.admission.KyvernoDoubt = unread(plural(kindException), err) + ", and one of them may let the pod pass"
 	}
 	for _, item := range kinds[kindException].items {

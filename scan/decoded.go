@@ -138,9 +138,9 @@ func (d *decoded) newVAPs(policies, bindings [][]byte, unread string, params adm
 
 // newValidating is admission.NewValidatingPolicies, where unread says why not all
 // exceptions are known.
-func (d *decoded) newValidating(policies, exceptions [][]byte, unread string, now time.Time) ([]*admission.ValidatingPolicy, []error) {
+func (d *decoded) newValidating(policies, exceptions [][]byte, unread, doubt string, now time.Time) ([]*admission.ValidatingPolicy, []error) {
 	compile := func(policies [][]byte) ([]*admission.ValidatingPolicy, []error) {
-		made, errs := admission.NewValidatingPolicies(policies, exceptions, "", now)
+		made, errs := admission.NewValidatingPolicies(policies, exceptions, doubt, now)
 		if unread != "" {
 			for _, p := range made {
 				p.ExceptionsUnread(unread)
@@ -152,7 +152,7 @@ func (d *decoded) newValidating(policies, exceptions [][]byte, unread string, no
 		return compile(policies)
 	}
 	var beside strings.Builder
-	beside.WriteString(unread + digestOf(exceptions))
+	beside.WriteString(unread + "\x00" + doubt + "\x00" + digestOf(exceptions))
 	for _, x := range exceptions {
 		var object struct {
 			Spec struct{ ExpiresAt *metav1.Time }

@@ -30,7 +30,7 @@ func (s *surroundings) readExpressions(ctx context.Context, cluster Cluster, kin
 		s.inCEL = append(s.inCEL, v)
 	}
 	items := slices.Concat(kinds[kindValidating].items, kinds[kindValidNS].items)
-	policies, errs := s.decoded.newValidating(items, kinds[kindCELExcept].items, whyUnread(kinds[kindCELExcept]), s.now)
+	policies, errs := s.decoded.newValidating(items, kinds[kindCELExcept].items, whyUnread(kinds[kindCELExcept]), s.kyvernoDoubt, s.now)
 	for _, err := range errs {
 		missing(kindValidating, err)
 	}
@@ -59,10 +59,14 @@ type celPolicy interface {
 func (s *surroundings) admissionPolicies() []AdmissionOutline {
 	var list []AdmissionOutline
 	for _, p := range s.admission.Kyverno {
-		list = append(list, AdmissionOutline{p.Ref(), p.Action(), p.Faults()})
+		list = append(list, AdmissionOutline{p.Ref(), p.Action(), p.Faults(), s.kyvernoDoubt})
 	}
 	for _, p := range s.inCEL {
-		list = append(list, AdmissionOutline{p.Ref(), p.Action(), p.Faults()})
+		outlined := AdmissionOutline{Policy: p.Ref(), Action: p.Action(), Faults: p.Faults()}
+		if p.Ref().Mechanism == admission.KyvernoValidatingPolicy {
+			outlined.Doubt = s.kyvernoDoubt
+		}
+		list = append(list, outlined)
 	}
 	return list
 }

@@ -38,8 +38,7 @@ type hostMount struct {
 }
 
 // hostMounts lists every mount of a hostPath volume, and of a claim that is bound to
-// one. It is read once: a mount whose
-// volume was repaired since is gone.
+// one. It is read once: a mount whose volume was repaired since is gone.
 func hostMounts(d *draft) []hostMount {
 	if !d.mountsRead {
 		d.mountsRead = true

@@ -33,6 +33,8 @@ type AdmissionOutline struct {
 	Policy admission.Ref         `json:"policy"`
 	Action string                `json:"action,omitempty"`
 	Faults []admission.Toothless `json:"faults,omitempty"`
+	// Doubt says why it may not be asked, whatever the pods are.
+	Doubt string `json:"doubt,omitempty"`
 }
 
 // outline is what is told of the surroundings.

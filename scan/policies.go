@@ -395,6 +395,12 @@ func (t *policyTally) admissionEvent(p *AdmissionOutline, scope policyScope) Pol
 	case len(faults) > 0 && e.Bites == BitesYes:
 		e.Bites = BitesPartly
 	}
+	if p.Doubt != "" && e.Bites != BitesNo {
+		e.Bites = BitesUnknown
+		if !slices.ContainsFunc(e.Reasons, func(why string) bool { return strings.Contains(why, p.Doubt) }) {
+			e.Reasons = append([]string{p.Doubt}, e.Reasons...)
+		}
+	}
 	return e
 }
 

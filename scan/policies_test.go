@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,6 +45,16 @@ func TestBites(t *testing.T) {
 			m.on("n3", "wec", adding("SYS_ADMIN"))
 			m.nodes = append(m.nodes, corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n3", Labels: bpf()}})
 		}, "shop/caps", BitesPartly},
+		"Kyverno gone": {func(m *memory) {
+			m.objects[kindKyverno], m.kyverno = []string{kyvernoBaselineRule("", "")}, nil
+		}, "/base", BitesUnknown},
+		"Kyverno gone, and nothing to judge": {func(m *memory) {
+			m.objects[kindKyvernoNS], m.kyverno = []string{strings.Replace(kyvernoBaselineRule("", ""), `"name":"base"`, `"name":"base","namespace":"lab"`, 1)}, nil
+		}, "lab/base", BitesUnknown},
+		"Kyverno's CEL, and Kyverno gone": {func(m *memory) {
+			m.objects[kindValidating], m.kyverno = []string{validatingAll()}, nil
+		}, "/all", BitesUnknown},
+		"Kyverno's CEL":     {func(m *memory) { m.objects[kindValidating] = []string{validatingAll()} }, "/all", BitesPartly},
 		"rules on services": {func(m *memory) { m.inCEL("svc", "services", "object.spec.type != 'NodePort'") }, "/svc", BitesUnknown},
 		"rules on pods of nowhere": {func(m *memory) {
 			m.objects[kindKyverno] = []string{kyvernoBaselineRule(`,"namespaces":["nowhere"]`, "")}

@@ -284,7 +284,11 @@ func (s *storm) errorChange() Changes {
 			delete(errs, key)
 		}
 	}
-	switch s.IntN(9) {
+	switch s.IntN(11) {
+	case 9:
+		m.kyverno = kyvernoPods(s.IntN(2) == 0)[:s.IntN(2)]
+	case 10:
+		m.kyvernoErr = flip(m.kyvernoErr, forbidden("pods"))
 	case 0:
 		m.nodesErr = flip(m.nodesErr, forbidden("nodes"))
 	case 1:
@@ -374,6 +378,7 @@ func weather(t *testing.T, seed uint64, opts ClusterOptions) *storm {
 	t.Helper()
 	m := mirror(&memory{
 		version: "v1.36.3", pageSize: 7, namespaces: []corev1.Namespace{namespace("shop"), namespace("lab"), namespace("kubearmor")},
+		kyverno: kyvernoPods(true),
 		podsErr: map[string]error{}, objectsErr: map[string]error{}, ownersErr: map[string]error{},
 		owners: map[schema.GroupVersionKind][]Owner{}, objects: map[schema.GroupKind][]string{},
 	})

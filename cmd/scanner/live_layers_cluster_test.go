@@ -100,7 +100,7 @@ metadata: {name: layers-freeze}
 spec:
   matchConstraints:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: cel-wide}}
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods, pods/ephemeralcontainers]}]
   validationActions: [Deny]
 ` + noHostInCEL + `status: {conditionStatus: {ready: true, conditions: []}}
 ---
@@ -109,7 +109,7 @@ kind: NamespacedValidatingPolicy
 metadata: {name: freeze, namespace: cel-local}
 spec:
   matchConstraints:
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods, pods/ephemeralcontainers]}]
   validationActions: [Deny]
 ` + noHostInCEL + `status: {conditionStatus: {ready: true, conditions: []}}
 ---
@@ -127,7 +127,7 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: frozen}}
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods, pods/ephemeralcontainers]}]
 ` + noHostInCEL + `---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -150,7 +150,7 @@ const noHostInCEL = `  validations:
   - {message: nothing of the host, expression: "!object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"}
   - message: no rights
     expression: >-
-      (object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
+      (object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])).all(c, !c.?securityContext.?privileged.orValue(false) &&
       c.?securityContext.?capabilities.?add.orValue([]).size() == 0 && c.?securityContext.?procMount.orValue('Default') == 'Default')
 `
 
@@ -163,6 +163,7 @@ func layersVerdicts() map[string]scan.Verdict {
 		"tools/Pod/claimer":             scan.VerdictExposed,
 		"roomy/Pod/mounter":             scan.VerdictGuarded,
 		"kubearmor/DaemonSet/kubearmor": scan.VerdictExposed,
+		"kubearmor/Pod/kyverno":         scan.VerdictClosed,
 	}
 	for _, ns := range sealedNamespaces() {
 		verdicts[ns+"/Pod/clean"] = scan.VerdictSealed
@@ -260,6 +261,10 @@ func layersObjects(t *testing.T) string {
 			"containers":      []any{object{"name": "kubearmor", "image": "registry.example/kubearmor:v1.7.2", "securityContext": object{"privileged": true}}},
 		}))
 	}
+	items = append(items, layersPod("kubearmor", "kyverno", "worker-1", object{
+		"labels":     object{"app.kubernetes.io/component": "admission-controller"},
+		"containers": []any{object{"name": "kyverno", "image": "registry.example/kyverno/kyverno:v1.19.1"}},
+	}))
 	sysAdmin := object{"capabilities": object{"add": []any{"SYS_ADMIN"}}}
 	namespace("tools", nil)
 	items = append(items, escapeToHostSet("tools")...)

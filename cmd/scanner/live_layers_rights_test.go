@@ -191,7 +191,7 @@ func layersCases() map[string]layersWithout {
 		c.failed = []string{kind.String() + ": forbidden"}
 		cases[kind.String()] = c
 	}
-	pods := layersWithout{failed: []string{"pods of KubeArmor: forbidden"}, rows: map[string]scan.Verdict{}}
+	pods := layersWithout{failed: []string{"pods of KubeArmor: forbidden", "pods of Kyverno: forbidden"}, rows: map[string]scan.Verdict{}}
 	for w := range layersVerdicts() {
 		pods.change = pods.change.with("", w)
 	}
@@ -332,7 +332,7 @@ func testOneNamespaceAndNobody(t *testing.T, server *kubetest.Server) {
 		a := liveScan(t, some, "-n", "tools")
 		// Where the agents are is not known, and so not what the nodes enforce.
 		want := []string{"tools/Deployment/mounter unknown 2", "tools/Pod/boxed closed 1", "tools/Pod/claimer exposed 1", "tools/Pod/raw exposed 1"}
-		if rows := a.rows(); !slices.Equal(rows, want) || a.code != exitIncomplete || !slices.Equal(a.failed(), []string{"pods of KubeArmor: forbidden"}) {
+		if rows := a.rows(); !slices.Equal(rows, want) || a.code != exitIncomplete || !slices.Equal(a.failed(), []string{"pods of KubeArmor: forbidden", "pods of Kyverno: forbidden"}) {
 			t.Errorf("exit %d, rows %q, failures %q", a.code, rows, a.failed())
 		}
 		if v := a.verdict(t, "tools/Deployment/mounter"); !strings.Contains(v.Reason, "the pods of KubeArmor could not be read (forbidden)") {

@@ -178,11 +178,11 @@ func (s stormAround) expression(ctx context.Context, i int) {
 	}
 }
 
-// kyverno has a policy of Kyverno and an exception to it come and go.
+// kyverno has a policy of Kyverno, an exception to it and Kyverno itself come and go.
 func (s stormAround) kyverno(ctx context.Context, i int) {
 	policies := schema.GroupVersionResource{Group: "kyverno.io", Version: "v1", Resource: "clusterpolicies"}
 	exceptions := schema.GroupVersionResource{Group: "kyverno.io", Version: "v2", Resource: "policyexceptions"}
-	switch i % 4 {
+	switch i % 6 {
 	case 0:
 		s.make(ctx, policies, "", `{"apiVersion":"kyverno.io/v1","kind":"ClusterPolicy","metadata":{"name":"storm"},"spec":{"rules":[{"name":"r",
 			"match":{"any":[{"resources":{"kinds":["Pod"],"selector":{"matchLabels":{"app":"storm"}}}}]},
@@ -193,8 +193,24 @@ func (s stormAround) kyverno(ctx context.Context, i int) {
 	case 2:
 		s.check("exception", s.dyn.Resource(exceptions).Namespace("limits").Delete(ctx, "storm", metav1.DeleteOptions{}))
 	case 3:
+		s.admissionController(ctx)
+	case 4:
+		s.check("Kyverno", s.client.CoreV1().Pods("limits").Delete(ctx, "kyverno", metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	case 5:
 		s.check("policy", s.dyn.Resource(policies).Delete(ctx, "storm", metav1.DeleteOptions{}))
 	}
+}
+
+// admissionController has Kyverno run.
+func (s stormAround) admissionController(ctx context.Context) {
+	pods := s.client.CoreV1().Pods("limits")
+	_, err := pods.Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "kyverno", Labels: map[string]string{"app.kubernetes.io/component": "admission-controller"}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "kyverno", Image: "kyverno/kyverno:v1.19.1"}}},
+	}, metav1.CreateOptions{})
+	s.check("Kyverno", err)
+	_, err = pods.Patch(ctx, "kyverno", types.MergePatchType, []byte(`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`), metav1.PatchOptions{}, "status")
+	s.check("Kyverno", err)
 }
 
 // namespaces has a namespace come with a pod in it, and go, or go and come again at once.

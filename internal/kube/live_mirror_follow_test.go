@@ -202,8 +202,12 @@ func (s *storm) agent(ctx context.Context, ns string) error {
 	if s.rand.IntN(3) == 0 {
 		return pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
 	}
+	labels := map[string]string{"kubearmor-app": "kubearmor"}
+	if s.rand.IntN(2) == 0 {
+		labels = map[string]string{"app.kubernetes.io/component": "admission-controller"}
+	}
 	_, err := pods.Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubearmor-app": "kubearmor"}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "kubearmor", Image: "kubearmor"}}},
 	}, metav1.CreateOptions{})
 	return err

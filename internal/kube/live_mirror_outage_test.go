@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,9 +25,10 @@ import (
 	"github.com/escape-scanner/escape-scanner/scan"
 )
 
-// podsAt reports whether a request is of pods, but not of the agents'.
+// podsAt reports whether a request is of pods, but not of those that are followed apart.
 func podsAt(r *http.Request) bool {
-	return strings.HasSuffix(r.URL.Path, "/pods") && !strings.Contains(r.URL.RawQuery, "kubearmor-app")
+	labels := r.URL.Query().Get("labelSelector")
+	return strings.HasSuffix(r.URL.Path, "/pods") && !slices.Contains(slices.Collect(maps.Values(podsFollowed())), labels)
 }
 
 func aWatch(r *http.Request) bool { return r.URL.Query().Get("watch") != "" }

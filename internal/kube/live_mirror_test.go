@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
@@ -134,12 +135,14 @@ func readAll(t *testing.T, c scan.Cluster, namespaces []string, kinds []schema.G
 		note(r.nodes, err)
 		r.nodes[n.Name] = n
 	}
-	agents, err := c.LabelledPods(ctx, kernel.AgentSelector)
-	note(r.agents, err)
-	for i := range agents {
-		p, err := cutAgent(&agents[i])
+	for _, selector := range []string{kernel.AgentSelector, admission.KyvernoSelector} {
+		agents, err := c.LabelledPods(ctx, selector)
 		note(r.agents, err)
-		r.agents[p.Namespace+"/"+p.Name] = p
+		for i := range agents {
+			p, err := cutAgent(&agents[i])
+			note(r.agents, err)
+			r.agents[selector+" "+p.Namespace+"/"+p.Name] = p
+		}
 	}
 	order := ""
 	for _, ns := range namespaces {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/escape-scanner/escape-scanner/scan"
+	"github.com/escape-scanner/escape-scanner/scan/admission"
 	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
@@ -25,6 +26,7 @@ const (
 	roleNamespaces role = iota
 	roleNodes
 	roleAgents
+	roleKyverno
 	rolePods
 	roleRuntimeClasses
 	roleVolumes
@@ -89,7 +91,7 @@ func (m *Mirror) have(key feedKey) *entry {
 // wantAll begins with what every scan reads. Owners are listed in all namespaces where
 // pods are; else each namespace's when a pod first names one.
 func (m *Mirror) wantAll() {
-	for _, r := range []role{roleNamespaces, roleNodes, roleAgents, roleRuntimeClasses, roleVolumes} {
+	for _, r := range []role{roleNamespaces, roleNodes, roleAgents, roleKyverno, roleRuntimeClasses, roleVolumes} {
 		m.want(feedKey{role: r})
 	}
 	for _, kind := range scan.ObjectKinds() {
@@ -194,6 +196,11 @@ func (m *Mirror) leaveNamespaces() {
 	m.single.leave(gone)
 }
 
+// podsFollowed are the labels of pods that are followed apart, in all namespaces.
+func podsFollowed() map[role]string {
+	return map[role]string{roleAgents: kernel.AgentSelector, roleKyverno: admission.KyvernoSelector}
+}
+
 // newFeed makes the feed of a key, under the lock.
 func (m *Mirror) newFeed(key feedKey) *entry {
 	around := func(c *changeSet) { c.rest.Around = true }
@@ -220,10 +227,11 @@ func (m *Mirror) newFeed(key feedKey) *entry {
 		s := &stock[hostVolume]{cut: cutVolume, same: identical[hostVolume], matters: func(v hostVolume) bool { return v.path != "" }}
 		api := typed.CoreV1().PersistentVolumes()
 		return build(m, key, s, "persistent volumes", facts, listed(api.List), api.Watch)
-	case roleAgents:
+	case roleAgents, roleKyverno:
 		s := &stock[*corev1.Pod]{cut: cutAgent, same: equal[*corev1.Pod]}
-		list, watch := m.podsOf("", kernel.AgentSelector)
-		return build(m, key, s, "pods labelled "+kernel.AgentSelector, around, list, watch)
+		selector := podsFollowed()[key.role]
+		list, watch := m.podsOf("", selector)
+		return build(m, key, s, "pods labelled "+selector, around, list, watch)
 	case rolePods:
 		s := &stock[pod]{cut: m.pods.cut, same: samePod}
 		s.tell = func(namespace, name string) {

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/escape-scanner/escape-scanner/scan"
-	"github.com/escape-scanner/escape-scanner/scan/kernel"
 )
 
 // batch is how many pods or owners are put together at a time.
@@ -87,13 +86,15 @@ func (m *Mirror) HostVolumes(context.Context) (map[scan.Claim]string, error) {
 }
 
 // LabelledPods lists the pods of all namespaces that a label selector matches. Those of
-// KubeArmor's agents are followed; others are asked for.
+// KubeArmor's agents and Kyverno's controllers are followed; others are asked for.
 func (m *Mirror) LabelledPods(ctx context.Context, selector string) ([]corev1.Pod, error) {
-	if selector != kernel.AgentSelector {
-		return m.cluster.LabelledPods(ctx, selector)
+	for role, followed := range podsFollowed() {
+		if selector == followed {
+			list, err := held[*corev1.Pod](m, feedKey{role: role})
+			return copied(list), err
+		}
 	}
-	list, err := held[*corev1.Pod](m, feedKey{role: roleAgents})
-	return copied(list), err
+	return m.cluster.LabelledPods(ctx, selector)
 }
 
 // scoped gives the feed that has the objects of a namespace: that of all namespaces

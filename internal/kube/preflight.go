@@ -81,7 +81,7 @@ func needs(namespaces []string) []Permission {
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	} else {
-		perms = append(perms, Permission{Verb: "list", Resource: "pods", For: "on which nodes KubeArmor's agents run"})
+		perms = append(perms, Permission{Verb: "list", Resource: "pods", For: "on which nodes KubeArmor's agents run, and whether Kyverno does"})
 	}
 	for _, ns := range namespaces {
 		perms = append(perms,
