@@ -69,9 +69,7 @@ func (d *draft) readHostMounts() {
 					continue
 				}
 				used = true
-				mount := from
-				mount.path, mount.windows = hostPathOf(from.path, m.SubPath)
-				mount.at, mount.container, mount.mount = m.MountPath, c, n
+				mount := from.in(c, n, m.MountPath, m.SubPath)
 				mount.readOnly = from.readOnly || m.ReadOnly
 				mount.shallow = mount.readOnly && !recursivelyReadOnly(m)
 				d.mounts = append(d.mounts, mount)
@@ -82,9 +80,8 @@ func (d *draft) readHostMounts() {
 					continue
 				}
 				used = true
-				mount := from
-				mount.path, mount.windows = hostPathOf(from.path, "")
-				mount.at, mount.container, mount.mount, mount.granted = device.DevicePath, c, n, true
+				mount := from.in(c, n, device.DevicePath, "")
+				mount.granted = true
 				d.mounts = append(d.mounts, mount)
 			}
 		}
@@ -93,6 +90,13 @@ func (d *draft) readHostMounts() {
 			d.mounts = append(d.mounts, from)
 		}
 	}
+}
+
+// in is the mount of a volume in a container, the nth of its kind there.
+func (m hostMount) in(c *containerRef, n int, at, subPath string) hostMount {
+	m.path, m.windows = hostPathOf(m.path, subPath)
+	m.at, m.container, m.mount = at, c, n
+	return m
 }
 
 // hostSource begins a mount of the volume, if it is one of the host.
